@@ -1,0 +1,126 @@
+"""Perplexity; per-token losses and what is derived from them; generated text."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ptb.corpus import Corpus
+from ptb.source import EOS
+
+ROWS, WINDOW = 10, 100
+
+
+@torch.no_grad()
+def token_losses(model, ids: Tensor, rows: int = ROWS) -> Tensor:
+    """Each token's loss in nats, (n − 1,), for a split's ids (n,): all but its first token, once.
+
+    The targets are cut into contiguous rows, read side by side with the state carried; each row
+    after the first starts from the zero state and its predecessor's last token.
+    """
+    model.eval()
+    count = len(ids) - 1
+    length = math.ceil(count / rows)
+    x, y = (_columns(part, rows, length) for part in (ids[:-1], ids[1:]))  # (L, rows)
+    state, losses = model.initial_state(rows), []
+    for x_t, y_t in zip(x.split(WINDOW), y.split(WINDOW), strict=True):
+        loss, state = model.token_losses(x_t, y_t, state)
+        losses.append(loss)
+    return torch.cat(losses).T.flatten()[:count]
+
+
+def _columns(ids: Tensor, rows: int, length: int) -> Tensor:
+    """ids (n,) as contiguous rows, padded behind the last token, steps first: (length, rows)."""
+    padded = ids.new_zeros(rows * length)
+    padded[: len(ids)] = ids
+    return padded.view(rows, length).T.contiguous()
+
+
+def summary(losses: Tensor) -> dict:
+    """Mean loss in nats a token, its exponential and the number of tokens."""
+    loss = losses.double().mean().item()
+    return {"loss": loss, "perplexity": perplexity(losses), "tokens": len(losses)}
+
+
+def perplexity(losses: Tensor) -> float:
+    """exp of the mean over tokens; infinite where the mean is beyond a float's exponent."""
+    return losses.double().mean().exp().item()
+
+
+def analyse(corpus: Corpus, losses: Tensor) -> dict:
+    """What a report needs of the test split's per-token losses (n − 1,), as plain lists.
+
+    Sums and counts of loss by sentence, by frequency of the word in training, by position in the
+    sentence, and by the distance since the word last occurred in the split.
+    """
+    ids, eos = corpus["test"].numpy(), corpus.index[EOS]
+    table = pd.DataFrame({"loss": losses.double().cpu().numpy(), "word": ids[1:]})
+    ends = ids[:-1] == eos
+    table["sentence"] = np.cumsum(ends)
+    table["position"] = table.groupby("sentence").cumcount() + 1
+    table["frequency"] = np.bincount(corpus["train"].numpy(), minlength=len(corpus.words))[ids[1:]]
+    places = pd.Series(np.arange(len(ids)))
+    table["distance"] = (places - places.groupby(ids).shift()).to_numpy()[1:]
+    sentences = table.groupby("sentence")["loss"].agg(["sum", "count"])
+    return {
+        "sentences": {
+            "loss": sentences["sum"].round(4).tolist(),
+            "tokens": sentences["count"].tolist(),
+        },
+        **{by: _binned(table, by, edges) for by, edges in BINS.items()},
+    }
+
+
+BINS = {
+    "frequency": (1, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+    "position": (1, 2, 3, 5, 8, 12, 20, 30),
+    "distance": (1, 10, 30, 100, 300, 1_000, 3_000, 10_000),
+}
+
+
+def _binned(table: pd.DataFrame, by: str, edges: tuple[int, ...]) -> list[dict]:
+    """Loss sums and token counts by bins [edge, next edge); no earlier occurrence is "new"."""
+    labels = [
+        f"{a}–{b - 1}" if b - 1 > a else f"{a}" for a, b in zip(edges, edges[1:], strict=False)
+    ]
+    labels.append(f"{edges[-1]}+")
+    bins = pd.cut(table[by], [*edges, np.inf], right=False, labels=labels)
+    bins = bins.cat.add_categories("new").fillna("new")
+    groups = table.groupby(bins, observed=True)["loss"].agg(["sum", "count"])
+    return [
+        {"bin": label, "loss": float(row["sum"]), "tokens": int(row["count"])}
+        for label, row in groups.iterrows()
+    ]
+
+
+@torch.no_grad()
+def generate(
+    model, prompt: Tensor, length: int, temperature: float, generator: torch.Generator | None = None
+) -> list[int]:
+    """That many ids after the prompt (n,): the likeliest at temperature 0, else sampled."""
+    model.eval()
+    logits, state = model.logits(prompt[:, None], model.initial_state(1))
+    ids = []
+    for _ in range(length):
+        ids.append(_choose(logits[-1, 0], temperature, generator))
+        logits, state = model.logits(torch.tensor([[ids[-1]]], device=prompt.device), state)
+    return ids
+
+
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits / temperature).softmax(0).cpu(), 1, generator=generator))
+
+
+def write_samples(model, corpus: Corpus, length: int = 60) -> list[dict]:
+    """Texts from the start of a sentence: one greedy, one at a low temperature, one at 1."""
+    prompt = torch.tensor([corpus.index[EOS]], device=next(model.parameters()).device)
+    samples = []
+    for temperature in (0.0, 0.7, 1.0):
+        generator = torch.Generator().manual_seed(1)
+        ids = generate(model, prompt, length, temperature, generator)
+        samples.append({"temperature": temperature, "text": corpus.text(ids)})
+    return samples

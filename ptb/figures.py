@@ -1,0 +1,144 @@
+"""Figures from the gathered table of runs and the run folders' files; nothing else is read."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from ptb.corpus import SPLITS
+from ptb.setting import Setting, bar
+
+COLOURS = dict(zip(SPLITS, sns.color_palette("colorblind")[:3], strict=True))
+WIDTH, HEIGHT = 6.4, 3.4  # inches
+sns.set_theme(context="paper", style="ticks", rc={"axes.grid": True, "grid.alpha": 0.3})
+
+
+def label(setting: Setting) -> str:
+    """The run as a legend names it: "LSTM, dropout 0.3"."""
+    dropout = f"dropout {setting.dropout:g}" if setting.dropout else "no dropout"
+    return f"{setting.cell.upper()}, {dropout}"
+
+
+def schedule(setting: Setting) -> str:
+    """The learning rate over the run, in words."""
+    falls = {
+        "linear": "falling linearly to 0",
+        "cosine": "falling to 0 as a cosine",
+        "hold": f"times {setting.decay:g} each epoch after {setting.hold}",
+        "plateau": f"times {setting.decay:g} when validation is no better",
+    }
+    return f"{setting.optimiser.upper()}, learning rate {setting.lr:g} {falls[setting.schedule]}"
+
+
+def convergence(
+    setting: Setting, history: pd.DataFrame, floor=None, axes: Axes | None = None
+) -> Axes:
+    """Perplexity of the three splits over epochs, the best epoch marked, the bar or floor drawn."""
+    axes = axes or plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
+    for split in SPLITS:
+        axes.plot(history["epoch"], history[split], ".-", color=COLOURS[split], label=split)
+    if len(history):
+        _mark_best(axes, history)
+    _draw_levels(axes, setting, floor or {})
+    axes.set(xlabel="epoch", ylabel="perplexity", xlim=(0.5, setting.epochs + 0.5))
+    axes.set_title(f"{label(setting)}\n{schedule(setting)}")
+    _perplexity_axis(axes)
+    axes.legend()
+    return axes
+
+
+def _mark_best(axes: Axes, history: pd.DataFrame) -> None:
+    best = history.loc[history["valid"].idxmin()]
+    text = f"best epoch: {best['epoch']:.0f}"
+    axes.plot(best["epoch"], best["valid"], "o", ms=9, mfc="none", color="black", label=text)
+
+
+def _draw_levels(axes: Axes, setting: Setting, floor: dict[str, float]) -> None:
+    if level := bar(setting):
+        axes.axhline(level, ls="--", color="grey", label=f"bar for valid: {level}")
+    for split, level in floor.items():
+        axes.axhline(level, ls=":", color=COLOURS[split], label=f"the source's own, {split}")
+
+
+def _perplexity_axis(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.minorticks_off()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def overview(table: pd.DataFrame) -> Figure:
+    """The convergence plots of all runs, side by side."""
+    rows = (len(table) + 1) // 2
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(2 * WIDTH, rows * HEIGHT), layout="constrained", squeeze=False
+    )
+    for run, place in zip(table["run"], axes.flat, strict=False):
+        convergence(run.setting, run.history, run.metrics.get("floor"), place)
+    for place in axes.flat[len(table) :]:
+        place.set_visible(False)
+    return figure
+
+
+def histories(table: pd.DataFrame) -> pd.DataFrame:
+    """All histories below one another, each row with its run's label."""
+    return pd.concat([run.history.assign(run=label(run.setting)) for run in table["run"]])
+
+
+def curves(table: pd.DataFrame, split: str) -> Figure:
+    """One split's perplexity over epochs, all runs in one plot."""
+    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
+    sns.lineplot(
+        histories(table),
+        x="epoch",
+        y=split,
+        hue="run",
+        style="run",
+        errorbar=None,
+        markers=True,
+        ax=axes,
+    )
+    axes.set(ylabel="perplexity", title=f"{NAMES[split]} perplexity of all runs")
+    _perplexity_axis(axes)
+    axes.legend(title=None)
+    return figure
+
+
+NAMES = {"train": "Training", "valid": "Validation", "test": "Test"}
+
+
+def gap(table: pd.DataFrame) -> Figure:
+    """Validation perplexity over training perplexity, both in evaluation mode, over epochs."""
+    data = histories(table)
+    data["gap"] = data["valid"] / data["train"]
+    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
+    sns.lineplot(
+        data, x="epoch", y="gap", hue="run", style="run", errorbar=None, markers=True, ax=axes
+    )
+    axes.axhline(1, color="grey", lw=0.8)
+    axes.set(ylabel="valid / train perplexity", title="Generalisation gap")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(title=None)
+    return figure
+
+
+def save(figure: Figure, path) -> None:
+    """As PNG and, for papers, as PDF, without a date in it."""
+    figure.savefig(path.with_suffix(".png"), dpi=150)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    plt.close(figure)
+
+
+def save_all(table: pd.DataFrame, folder) -> None:
+    """The published figures of a study's runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save(overview(table), folder / "convergence")
+    save(curves(table, "train"), folder / "train")
+    save(curves(table, "valid"), folder / "valid")
+    save(gap(table), folder / "gap")
+    for run in table["run"]:
+        axes = convergence(run.setting, run.history, run.metrics.get("floor"))
+        save(axes.figure, folder / f"convergence-{run.setting.cell}-dropout{run.setting.dropout:g}")

@@ -1,0 +1,201 @@
+"""What the records say, in tables and sentences: every number and comparison word is computed."""
+
+from dataclasses import fields
+
+import pandas as pd
+
+from ptb.figures import label, schedule
+from ptb.setting import Setting, bar
+
+SHOWN = ("cell", "dropout", "corpus", "seed", "lr", "schedule", "optimiser", "hold", "decay")
+
+
+def perplexities(table: pd.DataFrame) -> pd.DataFrame:
+    """The exercise's table: perplexity of each split with the weights chosen on validation."""
+    rows = []
+    for _, row in table.iterrows():
+        setting, level = row["run"].setting, bar(row["run"].setting)
+        rows.append(
+            {
+                "setting": label(setting),
+                **{split: f"{row[split]:.2f}" for split in ("train", "valid", "test")},
+                "bar": "–" if level is None else f"{level} {_verdict(row['valid'], level)}",
+                "best epoch": f"{row['best_epoch']} of {setting.epochs}",
+                "learning rate": f"{setting.lr:g}",
+                "dropout": f"{setting.dropout:g}",
+                "minutes": f"{row['minutes']:.0f}"
+                if row["minutes"] >= 10
+                else f"{row['minutes']:.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _verdict(valid: float, level: int) -> str:
+    return "reached" if valid < level else "not reached"
+
+
+def recipes(table: pd.DataFrame) -> pd.DataFrame:
+    """Each run's recipe: what differs between the runs; see `common` for the rest."""
+    rows = []
+    for run in table["run"]:
+        differing = {name: getattr(run.setting, name) for name in _differing(table)}
+        rows.append({"setting": label(run.setting), "schedule": schedule(run.setting), **differing})
+    return pd.DataFrame(rows)
+
+
+def _differing(table: pd.DataFrame) -> list[str]:
+    names = [field.name for field in fields(Setting) if field.name not in SHOWN]
+    return [name for name in names if table[name].nunique() > 1]
+
+
+def common(table: pd.DataFrame) -> str:
+    """The choices that all runs share, in one line."""
+    differing, first = _differing(table), table.iloc[0]
+    names = [f.name for f in fields(Setting) if f.name not in (*SHOWN, *differing)]
+    return ", ".join(f"{name.replace('_', ' ')} {first[name]}" for name in names)
+
+
+def counts(table: pd.DataFrame) -> str:
+    """The corpus in numbers, from the records."""
+    metrics = table.iloc[0]["run"].metrics
+    tokens = " / ".join(f"{metrics[split]['tokens'] + 1:,}" for split in ("train", "valid", "test"))
+    name = {"ptb": "Penn Treebank as prepared by Mikolov", "embedded": "the embedded language"}
+    corpus = table.iloc[0]["corpus"]
+    return (
+        f"The corpus is {name.get(corpus, corpus)}: {tokens} tokens in its training, validation and "
+        f"test split, {metrics['types']:,} types, one `<eos>` at the end of each line."
+    )
+
+
+def past_best(table: pd.DataFrame) -> str:
+    """What happened after each run's best epoch."""
+    sentences = []
+    for run in table["run"]:
+        history, best = run.history, run.metrics["best_epoch"]
+        if best == len(history):
+            sentences.append(f"{label(run.setting)}: the last epoch, {best}, is the best.")
+            continue
+        first, last = history.iloc[best - 1], history.iloc[-1]
+        sentences.append(
+            f"{label(run.setting)}: after epoch {best} validation perplexity goes from "
+            f"{first['valid']:.1f} to {last['valid']:.1f} by epoch {len(history)}, training "
+            f"perplexity from {first['train']:.1f} to {last['train']:.1f}"
+            + (": overfitting." if last["train"] < first["train"] else ".")
+        )
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def conclusions(table: pd.DataFrame) -> str:
+    """The conclusions, as a list."""
+    found = [
+        *_bars(table),
+        *_dropout(table),
+        *_cells(table),
+        _best(table),
+        *_floor(table),
+        _doubt(table),
+    ]
+    return "\n".join(f"- {sentence}" for sentence in found)
+
+
+def _bars(table: pd.DataFrame) -> list[str]:
+    levels = [bar(run.setting) for run in table["run"]]
+    if None in levels:
+        return []
+    runs = zip(table["run"], table["valid"], levels, strict=True)
+    above = [f"{label(run.setting)} ({v:.1f} against {b})" for run, v, b in runs if v >= b]
+    if not above:
+        return [f"All {len(levels)} settings are below the exercise's bars on validation."]
+    return [f"{len(levels) - len(above)} of {len(levels)} settings are below the exercise's bars on "
+            f"validation; not {', '.join(above)}."]  # fmt: skip
+
+
+def _pairs(table: pd.DataFrame, by: str, values: tuple) -> list[tuple]:
+    """Pairs of rows that differ in `by` ("cell", or whether there is "dropout")."""
+    other = "dropout" if by == "cell" else "cell"
+    keys = table.assign(dropout=table["dropout"] > 0)
+    pairs = []
+    for value in keys[other].unique():
+        rows = [table[(keys[by] == v) & (keys[other] == value)] for v in values]
+        if all(len(row) for row in rows):
+            pairs.append(tuple(row.iloc[0] for row in rows))
+    return pairs
+
+
+def _change(before: float, after: float) -> str:
+    verb = "lowers" if after < before else "raises"
+    return f"{verb} test perplexity from {before:.1f} to {after:.1f} ({after / before - 1:+.0%})"
+
+
+def _dropout(table: pd.DataFrame) -> list[str]:
+    sentences = []
+    for plain, dropped in _pairs(table, "dropout", (False, True)):
+        gaps = [row["valid"] / row["train"] for row in (plain, dropped)]
+        sentences.append(
+            f"Dropout {dropped['dropout']:g} with its recipe ({dropped['epochs']} epochs instead of "
+            f"{plain['epochs']}) {_change(plain['test'], dropped['test'])} for the "
+            f"{plain['cell'].upper()}; validation over training perplexity goes from "
+            f"{gaps[0]:.2f} to {gaps[1]:.2f}."
+        )
+    return sentences
+
+
+def _cells(table: pd.DataFrame) -> list[str]:
+    sentences = []
+    for lstm, gru in _pairs(table, "cell", ("lstm", "gru")):
+        better, worse = ("LSTM", "GRU") if lstm["test"] < gru["test"] else ("GRU", "LSTM")
+        low, high = sorted((lstm["test"], gru["test"]))
+        sentences.append(
+            f"{'With' if lstm['dropout'] else 'Without'} dropout the {better} ({low:.1f}) is "
+            f"{high / low - 1:.1%} ahead of the {worse} ({high:.1f}) on test, "
+            f"in {lstm['epochs']} (LSTM) and {gru['epochs']} (GRU) epochs."
+        )
+    return sentences
+
+
+def _best(table: pd.DataFrame) -> str:
+    best = table.loc[table["valid"].idxmin()]
+    return (
+        f"Best on validation: {label(best['run'].setting)}, {best['valid']:.2f}; it has "
+        f"{best['parameters']:,} parameters and scores {best['test']:.2f} on test."
+    )
+
+
+def _floor(table: pd.DataFrame) -> list[str]:
+    floor = table.iloc[0]["run"].metrics["floor"]
+    if not floor:
+        return []
+    best = table.loc[table["valid"].idxmin()]
+    return [f"The source's own perplexity, which no model can beat but by chance, is "
+            f"{floor['valid']:.1f} on validation and {floor['test']:.1f} on test: the best run is "
+            f"{best['test'] / floor['test'] - 1:.1%} above it on test."]  # fmt: skip
+
+
+def _doubt(table: pd.DataFrame) -> str:
+    seeds = table["seed"].nunique()
+    return (
+        f"Each setting was run once ({'one seed' if seeds == 1 else f'{seeds} seeds in all'}): small "
+        "differences between cells may be chance, and recipes differ in more than the cell or dropout."
+    )
+
+
+def versions(table: pd.DataFrame) -> pd.DataFrame:
+    """The environments in which the runs were made, a row each."""
+    rows = []
+    for run in table["run"]:
+        about = run.environment
+        commit = (about["commit"] or "none")[:8] + (
+            "+" if (about["commit"] or "").endswith("+") else ""
+        )
+        rows.append(
+            {
+                "run": run.folder.name,
+                "python": about["python"],
+                "torch": about["torch"],
+                "processor": about["processor"],
+                "threads": about["threads"],
+                "commit": commit,
+            }
+        )
+    return pd.DataFrame(rows)

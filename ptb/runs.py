@@ -1,0 +1,218 @@
+"""A run's folder: its files, written atomically, locked while written; gathering finished runs."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from filelock import FileLock, Timeout
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from ptb.setting import PlainError, Setting
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNS, RECORDS = ROOT / "runs", ROOT / "report" / "records"
+HISTORY = ["epoch", "lr", "train_running", "train", "valid", "test", "seconds", "tokens_per_second"]
+PUBLISHED = (
+    "setting.json",
+    "history.csv",
+    "weights.safetensors",
+    "samples.json",
+    "analysis.json",
+    "metrics.json",
+    "train.ipynb",
+)
+
+
+class RunError(PlainError):
+    """A run's folder that can't be used or read; one line says why."""
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls write on a file beside path and renames it: path is the old file or the new, whole."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def write_json(path: Path, value, indent: int | None = 1) -> None:
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
+
+
+def environment() -> dict:
+    """Versions, machine, threads and commit: what a figure's reader needs to make it again."""
+    packages = {name: version(name) for name in ("torch", "numpy", "pandas", "papermill")}
+    return {
+        "python": platform.python_version(),
+        **packages,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit at HEAD, "+" behind it where the code differs from it; None outside of git."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "ptb", "ptb_utils.py"])
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+" if changes.returncode else "")
+
+
+class Run:
+    """One run's folder. Its files are the contract between training and every report."""
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(**self._json("setting.json")["setting"])
+
+    @property
+    def environment(self) -> dict:
+        return self._json("setting.json")["environment"]
+
+    @property
+    def metrics(self) -> dict:
+        return self._json("metrics.json")
+
+    @property
+    def samples(self) -> list[dict]:
+        return self._json("samples.json")
+
+    @property
+    def analysis(self) -> dict:
+        return self._json("analysis.json")
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """A row an epoch, so far."""
+        path = self.folder / "history.csv"
+        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=HISTORY)
+
+    @property
+    def done(self) -> bool:
+        """Whether the run finished or diverged: metrics.json is written last and whole."""
+        return (self.folder / "metrics.json").exists()
+
+    def _json(self, name: str):
+        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+
+    @contextmanager
+    def writing(self, setting: Setting):
+        """Locks the folder for the one process that writes it, and checks whose it is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                self._claim(setting)
+                yield self
+        except Timeout:
+            raise RunError(f"{self.folder} is being written by another process") from None
+
+    def _claim(self, setting: Setting) -> None:
+        if not (self.folder / "setting.json").exists():
+            record = {"setting": asdict(setting), "environment": environment()}
+            write_json(self.folder / "setting.json", record)
+        elif self.setting != setting:
+            raise RunError(f"{self.folder} holds a run of another setting: choose another folder")
+
+    def write(self, name: str, value, indent: int | None = 1) -> None:
+        write_json(self.folder / name, value, indent)
+
+    def write_history(self, rows: list[dict]) -> None:
+        table = pd.DataFrame(rows, columns=HISTORY)
+        write_atomically(self.folder / "history.csv", lambda path: table.to_csv(path, index=False))
+
+    def write_weights(self, weights: dict[str, torch.Tensor], words: tuple[str, ...]) -> None:
+        """The weights as float16, with the vocabulary they belong to."""
+        half = {
+            name: w.detach().to("cpu", torch.float16).contiguous() for name, w in weights.items()
+        }
+        about = {"words": json.dumps(words)}
+        write_atomically(
+            self.folder / "weights.safetensors", lambda path: save_file(half, path, about)
+        )
+
+    def read_weights(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+        """The saved weights as float32, and the vocabulary."""
+        with safe_open(self.folder / "weights.safetensors", "pt") as file:
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+            return weights, tuple(json.loads(file.metadata()["words"]))
+
+    def write_checkpoint(self, state: dict) -> None:
+        write_atomically(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+
+    def read_checkpoint(self) -> dict | None:
+        path = self.folder / "checkpoint.pt"
+        return torch.load(path, weights_only=True) if path.exists() else None
+
+    def finish(self, metrics: dict) -> dict:
+        """Writes metrics.json, by which the run is done; its checkpoint goes."""
+        self.write("metrics.json", metrics)
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+        return metrics
+
+
+def find_runs(study: Path) -> list[Run]:
+    """The study's runs that are done."""
+    return [Run(path.parent) for path in sorted(Path(study).glob("*/metrics.json"))]
+
+
+def four_settings(table: pd.DataFrame) -> pd.DataFrame:
+    """The exercise's settings, in its order: LSTM, GRU, each without and with dropout.
+
+    Where a study holds several runs of one, the best on validation; finished ones alone.
+    """
+    if table.empty:
+        return table
+    table = table[(table["status"] == "finished") & table["cell"].isin(["lstm", "gru"])]
+    order = [table["cell"].map({"lstm": 0, "gru": 1}), table["dropout"] > 0]
+    best = table.groupby(order, sort=True)["valid"].idxmin()
+    return table.loc[best].reset_index(drop=True)
+
+
+def gather(runs: list[Run]) -> pd.DataFrame:
+    """One row a run: its setting, metrics and minutes of training; `run` has the Run."""
+    return pd.DataFrame([_row(run) for run in runs])
+
+
+def _row(run: Run) -> dict:
+    metrics, history = run.metrics, run.history
+    perplexities = {split: metrics[split]["perplexity"] for split in ("train", "valid", "test")}
+    return {
+        **asdict(run.setting),
+        "run": run,
+        "status": metrics["status"],
+        "best_epoch": metrics["best_epoch"],
+        "parameters": metrics["parameters"],
+        **perplexities,
+        "minutes": history["seconds"].iloc[-1] / 60,
+        "tokens_per_second": history["tokens_per_second"].median(),
+    }

@@ -1,0 +1,174 @@
+"""Studies: named lists of settings, run as notebooks on an executor, reported and published."""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from ptb import figures
+from ptb.runs import PUBLISHED, RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
+from ptb.setting import PlainError, Setting, SettingError, meant, recipe
+
+NOTEBOOKS = ROOT / "notebooks"
+FOUR = (("gru", 0.3), ("lstm", 0.3), ("gru", 0.0), ("lstm", 0.0))  # the longest run first
+STUDIES = {
+    "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
+    "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
+}
+
+
+class StudyError(PlainError):
+    """A study that can't be run, reported or published; one line says why."""
+
+
+def execute(setting: Setting, folder: Path, threads: int = 1) -> None:
+    """Trains one setting by executing train.ipynb; the executed copy is beside the run's files.
+
+    What the notebook says or fails at stands in the copy; a copy of a failed or unfinished
+    execution is never called train.ipynb. Raises RuntimeError with the failed cell and its error.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    partial, chosen = folder / "train.partial.ipynb", asdict(setting)
+    where = {"folder": str(folder), "threads": threads}
+    try:
+        papermill.execute_notebook(
+            NOTEBOOKS / "train.ipynb", partial, chosen | where, cwd=NOTEBOOKS, progress_bar=False
+        )
+    except PapermillExecutionError as error:  # papermill's own can't be unpickled by a parent
+        raise RuntimeError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from None
+    partial.replace(folder / "train.ipynb")
+
+
+def local_pool(workers: int) -> Executor:
+    """One process a worker, started afresh: torch's threads do not survive a fork."""
+    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def dask_executor(address: str) -> Executor:
+    """The executor of the Dask cluster whose scheduler is there; its workers share this folder."""
+    from distributed import Client
+
+    return Client(address, timeout=30).get_executor(retries=0)
+
+
+def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list[str]:
+    """Executes all settings that are not done, a line for each epoch; returns what failed."""
+    todo = []
+    for setting in settings:
+        done = _complete(folder / setting.name)
+        print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
+        todo += [] if done else [setting]
+    with executor:
+        futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
+        _watch(futures, folder)
+    return [f"{s}: {f.exception()}" for f, s in futures.items() if f.exception()]
+
+
+def _complete(folder: Path) -> bool:
+    """Whether a run is done and its executed notebook whole."""
+    return all((folder / name).exists() for name in PUBLISHED)
+
+
+def _watch(futures: dict[Future, Setting], folder: Path) -> None:
+    """Prints each new row of each run's history until all have ended."""
+    seen = {setting: len(Run(folder / setting.name).history) for setting in futures.values()}
+    waiting = set(futures)
+    while waiting:
+        _, waiting = wait(waiting, timeout=1)
+        for setting in seen:
+            rows = Run(folder / setting.name).history.to_dict("records")
+            for row in rows[seen[setting] :]:
+                print(epoch_line(setting, row), flush=True)
+            seen[setting] = len(rows)
+
+
+def epoch_line(setting: Setting, row: dict) -> str:
+    return (
+        f"{setting}: epoch {row['epoch']}/{setting.epochs}, "
+        f"train {row['train']:.1f}, valid {row['valid']:.1f}, "
+        f"{row['seconds'] / 60:.1f} min, {row['tokens_per_second']:,.0f} tokens/s"
+    )
+
+
+def report(study: str) -> Path:
+    """Executes report.ipynb for your study and makes its PDF: runs/STUDY/report.pdf."""
+    return _report(RUNS / study, RUNS / study)
+
+
+def _report(study: Path, folder: Path) -> Path:
+    executed = folder / "report.ipynb"
+    papermill.execute_notebook(
+        NOTEBOOKS / "report.ipynb",
+        executed,
+        {"study": str(study)},
+        cwd=NOTEBOOKS,
+        progress_bar=False,
+    )
+    export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
+    subprocess.run([*export, str(executed)], check=True)
+    return executed.with_suffix(".pdf")
+
+
+def publish(study: str) -> None:
+    """Copies your finished study to report/records; rebuilds the figures and the published PDF."""
+    names = [setting.name for setting in STUDIES[study]]
+    if missing := [name for name in names if not _complete(RUNS / study / name)]:
+        raise StudyError(f"{study} is not finished: {', '.join(missing)} is still to train")
+    shutil.rmtree(RECORDS / study, ignore_errors=True)
+    for name in names:
+        (RECORDS / study / name).mkdir(parents=True)
+        for file in PUBLISHED:
+            shutil.copyfile(RUNS / study / name / file, RECORDS / study / name / file)
+    rebuild(study)
+
+
+def rebuild(study: str) -> None:
+    """The published figures and PDF, from report/records alone."""
+    figures.save_all(four_settings(gather(find_runs(RECORDS / study))), ROOT / "figures")
+    pdf = _report(RECORDS / study, RECORDS / study)
+    pdf.replace(ROOT / "report" / "report.pdf")
+    (RECORDS / study / "report.ipynb").unlink()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m ptb.study run|report|publish|rebuild [STUDY]`; the status is 1 if a run failed."""
+    parser = argparse.ArgumentParser(prog="python -m ptb.study", description=__doc__)
+    parser.add_argument("action", choices=["run", "report", "publish", "rebuild"])
+    parser.add_argument("study", nargs="?", default="dropout", help=f"one of {', '.join(STUDIES)}")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
+    options = parser.parse_args(arguments)
+    try:
+        if options.study not in STUDIES:
+            raise SettingError(
+                f"no study is called {options.study!r}: {meant(options.study, list(STUDIES))}"
+            )
+        return _act(options)
+    except PlainError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _act(options) -> int:
+    if options.action != "run":
+        done = {"report": report, "publish": publish, "rebuild": rebuild}[options.action](
+            options.study
+        )
+        print(done or ROOT / "report" / "report.pdf")
+        return 0
+    pool = dask_executor(options.scheduler) if options.scheduler else local_pool(options.workers)
+    failed = run_study(STUDIES[options.study], RUNS / options.study, pool)
+    print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

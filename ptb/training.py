@@ -1,0 +1,249 @@
+"""`train`: the loop, optimiser, schedule, averaging, checkpoint and resume."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from ptb.corpus import SPLITS, Corpus, windows
+from ptb.evaluation import analyse, perplexity, summary, token_losses, write_samples
+from ptb.model import build
+from ptb.runs import Run, RunError
+from ptb.setting import Setting
+
+
+def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) -> float:
+    """The rate a fraction of the way through an epoch (from 0); cuts: how often plateau has cut."""
+    progress = (epoch + fraction) / setting.epochs
+    factor = {
+        "linear": 1 - progress,
+        "cosine": (1 + math.cos(math.pi * progress)) / 2,
+        "hold": setting.decay ** max(0, epoch - setting.hold + 1),
+        "plateau": setting.decay**cuts,
+    }
+    return setting.lr * factor[setting.schedule]
+
+
+def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
+    decay = setting.weight_decay
+    if setting.optimiser == "adamw":
+        return torch.optim.AdamW(parameters, setting.lr, weight_decay=decay, fused=True)
+    return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay, fused=True)
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+
+class Trainer:
+    """A run in progress: all that an epoch changes, and how it is saved and resumed.
+
+    Epoch e draws its offset and its masks from a seed of its own, so a run that resumes after an
+    epoch needs no random state to go on as if it had never stopped.
+    """
+
+    def __init__(self, setting: Setting, corpus: Corpus, device: str = "cpu"):
+        self.setting, self.corpus, self.device = setting, corpus, torch.device(device)
+        self._seed(0)
+        self.model = build(setting, len(corpus.words)).to(self.device)
+        self.parameters = list(self.model.parameters())
+        self.optimiser = make_optimiser(setting, self.parameters)
+        self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
+        self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
+        self.history, self.cuts, self.steps = [], 0, 0
+
+    def _seed(self, epoch: int) -> None:
+        torch.manual_seed(1_000_003 * self.setting.seed + epoch)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self.history)
+
+    @property
+    def best(self) -> dict | None:
+        """The row of the best validation perplexity so far, the first of equals."""
+        return min(self.history, key=lambda row: row["valid"], default=None)
+
+    def step(self, x: Tensor, y: Tensor, state, fraction: float = 0.0):
+        """One update on a window; returns its mean loss in nats a token and the next state."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.setting, self.epoch, fraction, self.cuts)
+        loss, state = self.model.loss(x, y, state)
+        self.optimiser.zero_grad()
+        loss.backward()
+        if self.setting.clip:
+            clip_grad_norm_(self.parameters, self.setting.clip)
+        self.optimiser.step()
+        self._average()
+        return loss.detach(), state
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """avg ← d·avg + (1 − d)·weights, with a shorter memory in the first steps."""
+        self.steps += 1
+        if self.average:
+            decay = min(self.setting.average, self.steps / (self.steps + 10))
+            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+
+    def run_epoch(self, on_step: Callable | None = None) -> dict:
+        """Trains for one epoch and evaluates; returns the epoch's row of the history."""
+        self._seed(self.epoch + 1)
+        lr = learning_rate(self.setting, self.epoch, 0.0, self.cuts)
+        start = time.perf_counter()
+        loss, tokens = self._train_epoch(on_step)
+        seconds = time.perf_counter() - start
+        before = self.history[-1]["seconds"] if self.history else 0.0
+        row = {"epoch": self.epoch + 1, "lr": lr, "train_running": math.exp(loss)}
+        row |= self._evaluate()
+        row |= {"seconds": before + seconds, "tokens_per_second": tokens / seconds}
+        if self.best and row["valid"] >= self.best["valid"]:
+            self.cuts += 1
+        self.history.append(row)
+        return row
+
+    def _train_epoch(self, on_step) -> tuple[float, int]:
+        """The mean running loss and the number of tokens of one pass over the training split."""
+        setting, ids = self.setting, self.splits["train"]
+        offset = int(torch.randint(min(setting.bptt, len(ids) // 2), ()))
+        batches = list(windows(ids, setting.batch_size, setting.bptt, offset))
+        state, total, tokens = self.model.initial_state(setting.batch_size), 0.0, 0
+        self.model.train()
+        for n, (x, y) in enumerate(batches):
+            loss, state = self.step(x, y, state, n / len(batches))
+            total, tokens = total + loss.item() * y.numel(), tokens + y.numel()
+            if not math.isfinite(total):
+                raise Diverged(f"loss {loss.item()} at step {n + 1} of epoch {self.epoch + 1}")
+            if on_step:
+                on_step(self.epoch, (n + 1) / len(batches), math.exp(total / tokens))
+        return total / tokens, tokens
+
+    def _evaluate(self) -> dict:
+        """Perplexities in evaluation mode; train on a slice as long as the validation split."""
+        parts = self.splits | {"train": self.splits["train"][: len(self.splits["valid"])]}
+        with self.averaged():
+            return {split: perplexity(token_losses(self.model, parts[split])) for split in SPLITS}
+
+    def averaged(self) -> "_Swapped":
+        """A context in which the model has the averaged weights, where averaging is on."""
+        return _Swapped(self.parameters, self.average)
+
+    def weights(self) -> dict[str, Tensor]:
+        with self.averaged():
+            return {name: p.detach().clone() for name, p in self.model.named_parameters()}
+
+    def state(self) -> dict:
+        """All that the next epoch depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "history": self.history,
+            "cuts": self.cuts,
+            "steps": self.steps,
+        }
+
+    def resume(self, state: dict) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for mine, saved in zip(self.average, state["average"], strict=True):
+            mine.copy_(saved)
+        self.history, self.cuts, self.steps = state["history"], state["cuts"], state["steps"]
+
+
+class _Swapped:
+    """Exchanges two lists of tensors' contents, and back on leaving."""
+
+    def __init__(self, parameters: list[Tensor], others: list[Tensor]):
+        self.pairs = list(zip(parameters, others, strict=True)) if others else []
+
+    def _swap(self) -> None:
+        for parameter, other in self.pairs:
+            parameter.data, other.data = other.data, parameter.data
+
+    def __enter__(self):
+        self._swap()
+
+    def __exit__(self, *error):
+        self._swap()
+
+
+def train(
+    setting: Setting,
+    corpus: Corpus,
+    folder: Path | str,
+    on_epoch: Callable | None = None,
+    on_step: Callable | None = None,
+    device: str = "cpu",
+) -> dict:
+    """Trains to the end, from the last finished epoch where there is one; returns the metrics.
+
+    on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
+    on_step(epochs finished, fraction of this one, running perplexity) each update. A run that is
+    done is not trained again. Raises RunError where the folder is another setting's or in use.
+    """
+    run = Run(folder)
+    with run.writing(setting):
+        try:
+            return _train(setting, corpus, run, on_epoch, on_step, device)
+        except KeyboardInterrupt:
+            message = (
+                f"stopped after epoch {len(run.history)}: start it again and it goes on from there"
+            )
+            raise RunError(message) from None
+
+
+def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
+    if run.done:
+        if on_epoch:
+            on_epoch(run.history.to_dict("records"))
+        return run.metrics
+    trainer, status = Trainer(setting, corpus, device), "finished"
+    if checkpoint := run.read_checkpoint():
+        trainer.resume(checkpoint)
+        run.write_history(trainer.history)
+    if on_epoch:
+        on_epoch(trainer.history)
+    try:
+        while trainer.epoch < setting.epochs:
+            row = trainer.run_epoch(on_step)
+            _save(trainer, run, improved=row is trainer.best)
+            if on_epoch:
+                on_epoch(trainer.history)
+    except Diverged as error:
+        status = f"diverged: {error}"
+    return _finish(trainer, run, status)
+
+
+def _save(trainer: Trainer, run: Run, improved: bool) -> None:
+    """Best weights, then the checkpoint, by which the epoch counts, then the history out of it."""
+    if improved:
+        run.write_weights(trainer.weights(), trainer.corpus.words)
+    run.write_checkpoint(trainer.state())
+    run.write_history(trainer.history)
+
+
+def _finish(trainer: Trainer, run: Run, status: str) -> dict:
+    """Measures the saved, rounded weights on every token of every split, and closes the run."""
+    status, _, reason = status.partition(": ")
+    metrics = {"status": status, "best_epoch": None, "floor": trainer.corpus.floor}
+    metrics["types"] = len(trainer.corpus.words)
+    metrics |= {"reason": reason} if reason else {}
+    metrics["parameters"] = sum(p.numel() for p in trainer.parameters)
+    if trainer.best:
+        metrics["best_epoch"] = trainer.best["epoch"]
+        metrics |= _measure(trainer, run)
+    return run.finish(metrics)
+
+
+def _measure(trainer: Trainer, run: Run) -> dict:
+    weights, _ = run.read_weights()
+    trainer.model.load_state_dict(weights, strict=False)  # a tied matrix is saved once
+    losses = {split: token_losses(trainer.model, trainer.splits[split]) for split in SPLITS}
+    run.write("samples.json", write_samples(trainer.model, trainer.corpus))
+    run.write("analysis.json", analyse(trainer.corpus, losses["test"]), indent=None)
+    return {split: summary(loss) for split, loss in losses.items()}

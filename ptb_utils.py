@@ -1,0 +1,246 @@
+"""The notebooks' room: what a notebook may call, from one import, and what only they need."""
+
+import os
+import re
+import time
+from dataclasses import fields
+from html import escape
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython import get_ipython
+from IPython.display import HTML, Markdown, display
+from matplotlib.patches import Rectangle
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+from ptb import figures, findings, theory
+from ptb.cells import parameter_count
+from ptb.corpus import SPLITS, Corpus, load, windows
+from ptb.evaluation import generate, perplexity, token_losses
+from ptb.model import build, parameter_table
+from ptb.runs import RECORDS, ROOT, RUNS, Run, environment, find_runs, four_settings, gather
+from ptb.setting import Setting, SettingError, bar, meant, recipe
+from ptb.study import FOUR, epoch_line
+from ptb.training import train
+
+__all__ = [
+    "FOUR", "RECORDS", "ROOT", "RUNS", "SPLITS", "Corpus", "Live", "Markdown", "Run", "Setting",
+    "SettingError", "Table", "bar", "build", "check", "choose_study", "draw_windows", "environment", "figures", "findings",
+    "find_runs", "four_settings", "gather", "generate", "load", "model_table", "parameter_count",
+    "parameter_table", "passage", "perplexity", "recipe", "relative", "result", "setting_table", "show", "table", "theory",
+    "title_page", "token_losses", "train", "use_threads",
+]  # fmt: skip
+
+set_matplotlib_formats("png", "pdf")
+
+
+# ---------------------------------------------------------------- the parameters cell
+def check(names: dict, others: tuple[str, ...]) -> Setting:
+    """The setting that a notebook's parameters make; names is the notebook's globals().
+
+    others are the parameters that are no choice of the setting. An unknown name (papermill adds
+    whatever it is given) or a bad value raises SettingError.
+    """
+    given = {k: v for k, v in names.items() if not k.startswith("_") and k not in _ipython_names()}
+    known = [field.name for field in fields(Setting)]
+    for name in given:
+        if name not in (*known, *others):
+            raise SettingError(f"no parameter is called {name!r}: {meant(name, [*known, *others])}")
+    chosen = {name: value for name, value in given.items() if name in known}
+    first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
+    return recipe(*first, **chosen)
+
+
+def _ipython_names() -> set[str]:
+    return set(get_ipython().user_ns_hidden) | {"pu"}
+
+
+def use_threads(threads: int | None) -> None:
+    """Has torch compute on that many threads; None leaves it all cores."""
+    if threads is None:
+        return
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        raise SettingError(f"threads = {threads!r} must be a whole number of at least 1")
+    torch.set_num_threads(threads)
+
+
+# ---------------------------------------------------------------- tables and figures
+class Table:
+    """A data frame that shows as a table with a caption, in HTML and in the PDF."""
+
+    def __init__(self, frame: pd.DataFrame, caption: str, label: str):
+        self.frame, self.caption, self.label = frame, caption, label
+
+    def _repr_html_(self) -> str:
+        styler = self.frame.style.hide(axis="index").format(escape="html")
+        return styler.set_caption(escape(self.caption)).to_html()
+
+    def _repr_latex_(self) -> str:
+        latex = self.frame.rename(columns=_latex).style.hide(axis="index").format(escape="latex")
+        return latex.to_latex(
+            hrules=True, caption=_latex(self.caption), label=self.label, position_float="centering"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.frame.to_string(index=False)}"
+
+
+def _latex(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def table(frame: pd.DataFrame, caption: str, label: str) -> Table:
+    """frame as a captioned table; other text refers to it by its label."""
+    return Table(frame, caption, label)
+
+
+def show(figure, caption: str, label: str) -> None:
+    """Displays a figure (or a plot's axes) with its caption, once."""
+    figure = getattr(figure, "figure", figure)
+    display(figure, metadata={"caption": caption, "label": label})
+    plt.close(figure)
+
+
+def setting_table(setting: Setting) -> Table:
+    """The setting, a row a choice, and whose choice it is."""
+    rows = [{"choice": f.name, "value": str(getattr(setting, f.name))} for f in fields(setting)]
+    return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
+
+
+def model_table(setting: Setting, vocabulary: int) -> Table:
+    """The model's parameters, tensor by tensor against the formula."""
+    rows = parameter_table(build(setting, vocabulary), setting)
+    held, expected = (sum(row[key] for row in rows) for key in ("held", "expected"))
+    rows.append({"place": "all", "tensors": "", "held": held, "formula": "", "expected": expected})
+    frame = pd.DataFrame(rows)
+    frame["agree"] = (frame["held"] == frame["expected"]).map({True: "yes", False: "NO"})
+    for column in ("held", "expected"):
+        frame[column] = [f"{count:,}" for count in frame[column]]
+    return table(frame, "The parameters that the model holds, and their formula.", "tab:model")
+
+
+def title_page(title: str, authors: str, abstract: str) -> None:
+    """Shows an abstract, and gives the PDF its title, authors and abstract."""
+    names = [{"name": name.strip()} for name in authors.split(",")]
+    about = {"title": title, "authors": names, "abstract": abstract}
+    display(Markdown(abstract), metadata={"paper": about})
+
+
+def relative(path: Path) -> str:
+    """A path as seen from the repository's root, where it is inside."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def result(run: Run) -> Table:
+    """Perplexities of the saved weights and, where the exercise sets one, the bar."""
+    metrics, level = run.metrics, bar(run.setting)
+    rows = [
+        {
+            "split": split,
+            "tokens": f"{metrics[split]['tokens']:,}",
+            "perplexity": f"{metrics[split]['perplexity']:.2f}",
+        }
+        for split in SPLITS
+    ]
+    caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, the best on validation."
+    if level:
+        reached = metrics["valid"]["perplexity"] < level
+        caption += f" The exercise asks for a validation perplexity below {level}: "
+        caption += "reached." if reached else "not reached."
+    return table(pd.DataFrame(rows), caption, "tab:result")
+
+
+def passage(text: str) -> Markdown:
+    """A model's text as a quotation, its `<unk>` and `$` shown as they are."""
+    return Markdown("> " + re.sub(r"([\\`*_<>$#\[\]~^|])", r"\\\1", text))
+
+
+def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
+    """The four settings' runs that a report shows, and a sentence that says whose they are.
+
+    study is a folder, or the name of one in runs/. By default it is your own in runs/dropout if its
+    four runs are done, else the published one.
+    """
+    folder = RUNS / (study or "dropout")  # a full path stays one
+    table = four_settings(gather(find_runs(folder)))
+    if study is None and len(table) < len(FOUR):
+        folder = RECORDS / "dropout"
+        table = four_settings(gather(find_runs(folder)))
+    if table.empty:
+        raise SettingError(f"no finished run in {folder}: train first, or name another study")
+    owner = (
+        "the study published with the repository" if RECORDS in folder.parents else "your own study"
+    )
+    return (
+        table,
+        f"This report shows {owner}, {len(table)} of {len(FOUR)} runs, from {folder.name}.",
+    )
+
+
+# ---------------------------------------------------------------- how text becomes windows
+def draw_windows(text: str, batch_size: int, bptt: int, offset: int):
+    """A drawing of how a text becomes rows and windows, as `ptb.corpus.windows` cuts it."""
+    words = text.split()
+    ids = torch.arange(len(words))
+    cut = list(windows(ids, batch_size, bptt, offset))
+    rows = torch.cat([x for x, _ in cut]).T  # (B, L)
+    figure, axes = plt.subplots(figsize=(9, 0.5 * batch_size + 1), layout="constrained")
+    colours = plt.get_cmap("Pastel1")
+    for row, line in enumerate(rows.tolist()):
+        for step, word in enumerate(line):
+            axes.add_patch(Rectangle((step, -row - 1), 1, 1, fc=colours(step // bptt), ec="white"))
+            axes.text(step + 0.5, -row - 0.5, words[word], ha="center", va="center", fontsize=8)
+    for n, (x, _) in enumerate(cut):
+        axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
+    axes.set(xlim=(0, rows.shape[1]), ylim=(-batch_size - 0.1, 0.7))
+    axes.axis("off")
+    return figure
+
+
+# ---------------------------------------------------------------- progress, live
+class Live:
+    """Shows a training run as it goes: `train(…, on_epoch=live.epoch, on_step=live.step)`.
+
+    Where a person watches in Jupyter, a bar and a figure that is drawn anew after each epoch;
+    elsewhere a printed line an epoch, and the figure once, by `close`.
+    """
+
+    def __init__(self, setting: Setting, floor: dict[str, float]):
+        self.setting, self.floor, self.rows = setting, floor, []
+        self.watched = "JPY_SESSION_NAME" in os.environ
+        self.bar = display(HTML(""), display_id=True) if self.watched else None
+        self.figure = display(HTML(""), display_id=True) if self.watched else None
+        self.drawn = self.started = time.monotonic()
+
+    def step(self, epoch: int, fraction: float, running: float) -> None:
+        """The bar, at most twice a second: epochs finished, part of this one, running perplexity."""
+        if self.watched and time.monotonic() - self.drawn > 0.5:
+            self.drawn = time.monotonic()
+            done = (epoch + fraction) / self.setting.epochs
+            text = f"epoch {epoch + 1}/{self.setting.epochs}, running perplexity {running:.1f}"
+            self.bar.update(HTML(f'<progress value="{done:.4f}" max="1"></progress> {text}'))
+
+    def epoch(self, rows: list[dict]) -> None:
+        """The rows of the history so far: new ones are shown."""
+        for row in rows[len(self.rows) :]:
+            print(epoch_line(self.setting, row), flush=True)
+        self.rows = list(rows)
+        if self.watched and rows:
+            axes = self._draw()
+            self.figure.update(axes.figure)
+            plt.close(axes.figure)
+
+    def _draw(self):
+        return figures.convergence(self.setting, pd.DataFrame(self.rows), self.floor)
+
+    def close(self) -> None:
+        """The end: the bar goes, the figure stays."""
+        if self.watched:
+            self.bar.update(HTML(""))
+        elif self.rows:
+            show(self._draw(), f"Convergence of {figures.label(self.setting)}.", "fig:convergence")
