@@ -18,19 +18,19 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from ptb import figures, findings, theory
 from ptb.cells import parameter_count
 from ptb.corpus import SPLITS, Corpus, load, windows
-from ptb.evaluation import generate, perplexity, token_losses
+from ptb.evaluation import generate, load_model, perplexity, summary, token_losses
 from ptb.model import build, parameter_table
-from ptb.runs import RECORDS, ROOT, RUNS, Run, environment, find_runs, four_settings, gather
+from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
 from ptb.setting import Setting, SettingError, bar, meant, recipe
 from ptb.study import FOUR, epoch_line
 from ptb.training import train
 
 __all__ = [
-    "FOUR", "RECORDS", "ROOT", "RUNS", "SPLITS", "Corpus", "Live", "Markdown", "Run", "Setting",
-    "SettingError", "Table", "bar", "build", "check", "choose_study", "draw_windows", "environment", "figures", "findings",
-    "find_runs", "four_settings", "gather", "generate", "load", "model_table", "parameter_count",
-    "parameter_table", "passage", "perplexity", "recipe", "relative", "result", "setting_table", "show", "table", "theory",
-    "title_page", "token_losses", "train", "use_threads",
+    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "choose_study",
+    "draw_windows", "figures", "find_run", "find_runs", "findings", "gather", "generate", "load",
+    "load_model", "model_table", "parameter_count", "passage", "perplexity", "recipe", "relative",
+    "remeasure", "result", "run_folder", "setting_table", "show", "table", "theory", "title_page",
+    "token_losses", "train", "use_threads",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -55,6 +55,12 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
 
 def _ipython_names() -> set[str]:
     return set(get_ipython().user_ns_hidden) | {"pu"}
+
+
+def run_folder(setting: Setting, study: str | None) -> Path:
+    """runs/STUDY/RUN; the study is by default that of the setting's corpus."""
+    default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, setting.corpus)
+    return RUNS / (study or default) / setting.name
 
 
 def use_threads(threads: int | None) -> None:
@@ -123,11 +129,19 @@ def model_table(setting: Setting, vocabulary: int) -> Table:
     return table(frame, "The parameters that the model holds, and their formula.", "tab:model")
 
 
-def title_page(title: str, authors: str, abstract: str) -> None:
-    """Shows an abstract, and gives the PDF its title, authors and abstract."""
-    names = [{"name": name.strip()} for name in authors.split(",")]
-    about = {"title": title, "authors": names, "abstract": abstract}
-    display(Markdown(abstract), metadata={"paper": about})
+def title_page(title: str | None, authors: str | None, whose: str, table: pd.DataFrame) -> None:
+    """Shows the abstract, and gives the PDF its title, authors and abstract."""
+    texts = {"ptb": "Penn Treebank", "embedded": "an invented language"}
+    corpus = table.iloc[0]["corpus"]
+    names = authors or ("The authors of the repository" if "published" in whose else "")
+    abstract = f"{findings.abstract(table)} {whose}"
+    paper = {
+        "title": title
+        or f"Word-level language models: LSTM and GRU on {texts.get(corpus, corpus)}",
+        "authors": [{"name": name.strip()} for name in names.split(",") if name.strip()],
+        "abstract": abstract,
+    }
+    display(Markdown(abstract), metadata={"paper": paper})
 
 
 def relative(path: Path) -> str:
@@ -147,7 +161,8 @@ def result(run: Run) -> Table:
         }
         for split in SPLITS
     ]
-    caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, the best on validation."
+    caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
+    caption += "the best on validation."
     if level:
         reached = metrics["valid"]["perplexity"] < level
         caption += f" The exercise asks for a validation perplexity below {level}: "
@@ -173,13 +188,34 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
         table = four_settings(gather(find_runs(folder)))
     if table.empty:
         raise SettingError(f"no finished run in {folder}: train first, or name another study")
-    owner = (
-        "the study published with the repository" if RECORDS in folder.parents else "your own study"
-    )
-    return (
-        table,
-        f"This report shows {owner}, {len(table)} of {len(FOUR)} runs, from {folder.name}.",
-    )
+    owner = "the published study" if RECORDS in folder.parents else "your own study"
+    return table, f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
+
+
+def find_run(run: str | None) -> Run:
+    """The run of that folder; by default the published one that is best on validation."""
+    if run is not None:
+        found = Run(run)
+        if not found.done:
+            raise SettingError(
+                f"run = {run!r} is no folder of a finished run: it has no metrics.json"
+            )
+        return found
+    table = gather(find_runs(RECORDS / "dropout"))
+    return table.loc[table["valid"].idxmin(), "run"]
+
+
+def remeasure(run: Run, model, corpus: Corpus) -> Table:
+    """The saved weights' perplexities, measured now, beside the record."""
+    rows = []
+    for split in SPLITS:
+        record, now = run.metrics[split], summary(token_losses(model, corpus[split]))
+        equal = abs(now["loss"] - record["loss"]) < 1e-4 and now["tokens"] == record["tokens"]
+        numbers = {"recorded": record["perplexity"], "measured": now["perplexity"]}
+        rows.append({"split": split, "tokens": f"{now['tokens']:,}"})
+        rows[-1] |= {name: f"{value:.3f}" for name, value in numbers.items()}
+        rows[-1]["equal"] = "yes" if equal else "NO"
+    return table(pd.DataFrame(rows), f"The weights in {relative(run.folder)}.", "tab:measured")
 
 
 # ---------------------------------------------------------------- how text becomes windows
@@ -215,10 +251,10 @@ class Live:
         self.watched = "JPY_SESSION_NAME" in os.environ
         self.bar = display(HTML(""), display_id=True) if self.watched else None
         self.figure = display(HTML(""), display_id=True) if self.watched else None
-        self.drawn = self.started = time.monotonic()
+        self.drawn = time.monotonic()
 
     def step(self, epoch: int, fraction: float, running: float) -> None:
-        """The bar, at most twice a second: epochs finished, part of this one, running perplexity."""
+        """The bar, twice a second: epochs finished, part of this one, running perplexity."""
         if self.watched and time.monotonic() - self.drawn > 0.5:
             self.drawn = time.monotonic()
             done = (epoch + fraction) / self.setting.epochs

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pooch
@@ -159,11 +160,11 @@ def _mirror(base: str):
 def _archive(folder: Path) -> None:
     members = [f"./simple-examples/data/{file}" for file in SHA256]
     unpack = pooch.Untar(members=members, extract_dir="unpacked")
-    for path in map(
-        Path, pooch.retrieve(ARCHIVE, None, "simple-examples.tgz", folder, unpack, progressbar=True)
-    ):
-        _verify(path, SHA256[path.name])
-        path.replace(folder / path.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as scratch:  # a broken archive is not kept
+        for path in pooch.retrieve(ARCHIVE, None, "ptb.tgz", scratch, unpack, progressbar=True):
+            _verify(Path(path), SHA256[Path(path).name])
+            Path(path).replace(folder / Path(path).name)
 
 
 def windows(

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ptb.corpus import Corpus
+from ptb.model import LanguageModel, WeightsError, build, load_weights
+from ptb.runs import Run
 from ptb.source import EOS
 
 ROWS, WINDOW = 10, 100
@@ -59,7 +61,8 @@ def analyse(corpus: Corpus, losses: Tensor) -> dict:
     table = pd.DataFrame({"loss": losses.double().cpu().numpy(), "word": ids[1:]})
     ends = ids[:-1] == eos
     table["sentence"] = np.cumsum(ends)
-    table["position"] = table.groupby("sentence").cumcount() + 1
+    first = table["sentence"] == 0  # the sentence whose first word is no target
+    table["position"] = table.groupby("sentence").cumcount() + 1 + first
     table["frequency"] = np.bincount(corpus["train"].numpy(), minlength=len(corpus.words))[ids[1:]]
     places = pd.Series(np.arange(len(ids)))
     table["distance"] = (places - places.groupby(ids).shift()).to_numpy()[1:]
@@ -71,6 +74,16 @@ def analyse(corpus: Corpus, losses: Tensor) -> dict:
         },
         **{by: _binned(table, by, edges) for by, edges in BINS.items()},
     }
+
+
+def load_model(run: Run, corpus: Corpus) -> LanguageModel:
+    """The run's model with its saved weights; the corpus must have the words they know."""
+    weights, words = run.read_weights()
+    if words != corpus.words:
+        raise WeightsError(f"the weights in {run.folder} belong to another vocabulary")
+    model = build(run.setting, len(words))
+    load_weights(model, weights)
+    return model
 
 
 BINS = {

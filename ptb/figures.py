@@ -1,5 +1,7 @@
 """Figures from the gathered table of runs and the run folders' files; nothing else is read."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -11,7 +13,7 @@ from ptb.corpus import SPLITS
 from ptb.setting import Setting, bar
 
 COLOURS = dict(zip(SPLITS, sns.color_palette("colorblind")[:3], strict=True))
-WIDTH, HEIGHT = 6.4, 3.4  # inches
+WIDTH, HEIGHT = 6.4, 2.9  # inches
 sns.set_theme(context="paper", style="ticks", rc={"axes.grid": True, "grid.alpha": 0.3})
 
 
@@ -125,14 +127,14 @@ def gap(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def save(figure: Figure, path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """As PNG and, for papers, as PDF, without a date in it."""
-    figure.savefig(path.with_suffix(".png"), dpi=150)
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    figure.savefig(f"{path}.png", dpi=150)
+    figure.savefig(f"{path}.pdf", metadata={"CreationDate": None})
     plt.close(figure)
 
 
-def save_all(table: pd.DataFrame, folder) -> None:
+def save_all(table: pd.DataFrame, folder: Path) -> None:
     """The published figures of a study's runs."""
     folder.mkdir(parents=True, exist_ok=True)
     save(overview(table), folder / "convergence")

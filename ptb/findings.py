@@ -2,8 +2,10 @@
 
 from dataclasses import fields
 
+import numpy as np
 import pandas as pd
 
+from ptb.corpus import SPLITS
 from ptb.figures import label, schedule
 from ptb.setting import Setting, bar
 
@@ -18,7 +20,7 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "setting": label(setting),
-                **{split: f"{row[split]:.2f}" for split in ("train", "valid", "test")},
+                **{split: f"{row[split]:.2f}" for split in SPLITS},
                 "bar": "–" if level is None else f"{level} {_verdict(row['valid'], level)}",
                 "best epoch": f"{row['best_epoch']} of {setting.epochs}",
                 "learning rate": f"{setting.lr:g}",
@@ -53,18 +55,38 @@ def common(table: pd.DataFrame) -> str:
     """The choices that all runs share, in one line."""
     differing, first = _differing(table), table.iloc[0]
     names = [f.name for f in fields(Setting) if f.name not in (*SHOWN, *differing)]
-    return ", ".join(f"{name.replace('_', ' ')} {first[name]}" for name in names)
+    return ", ".join(f"{name.replace('_', ' ')} {_plain(first[name])}" for name in names)
+
+
+def _plain(value) -> str:
+    """True and False as yes and no, numbers without idle zeros."""
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    return f"{value:g}"
+
+
+def abstract(table: pd.DataFrame) -> str:
+    """What was trained and how well it does on validation and test, in two sentences."""
+    first = table.iloc[0]
+    scores = [
+        f"{row['valid']:.1f} / {row['test']:.1f} ({label(row['run'].setting)})"
+        for _, row in table.iterrows()
+    ]
+    return (
+        f"{len(table)} word-level language models with {first['layers']} recurrent layers of "
+        f"{first['hidden']} units. Perplexity on validation / test: {', '.join(scores)}."
+    )
 
 
 def counts(table: pd.DataFrame) -> str:
     """The corpus in numbers, from the records."""
     metrics = table.iloc[0]["run"].metrics
-    tokens = " / ".join(f"{metrics[split]['tokens'] + 1:,}" for split in ("train", "valid", "test"))
+    tokens = " / ".join(f"{metrics[split]['tokens'] + 1:,}" for split in SPLITS)
     name = {"ptb": "Penn Treebank as prepared by Mikolov", "embedded": "the embedded language"}
     corpus = table.iloc[0]["corpus"]
     return (
-        f"The corpus is {name.get(corpus, corpus)}: {tokens} tokens in its training, validation and "
-        f"test split, {metrics['types']:,} types, one `<eos>` at the end of each line."
+        f"The corpus is {name.get(corpus, corpus)}: {tokens} tokens in its training, validation "
+        f"and test split, {metrics['types']:,} types, one `<eos>` at the end of each line."
     )
 
 
@@ -107,8 +129,10 @@ def _bars(table: pd.DataFrame) -> list[str]:
     above = [f"{label(run.setting)} ({v:.1f} against {b})" for run, v, b in runs if v >= b]
     if not above:
         return [f"All {len(levels)} settings are below the exercise's bars on validation."]
-    return [f"{len(levels) - len(above)} of {len(levels)} settings are below the exercise's bars on "
-            f"validation; not {', '.join(above)}."]  # fmt: skip
+    return [
+        f"{len(levels) - len(above)} of {len(levels)} settings are below the exercise's bars on "
+        f"validation; not {', '.join(above)}."
+    ]
 
 
 def _pairs(table: pd.DataFrame, by: str, values: tuple) -> list[tuple]:
@@ -133,8 +157,8 @@ def _dropout(table: pd.DataFrame) -> list[str]:
     for plain, dropped in _pairs(table, "dropout", (False, True)):
         gaps = [row["valid"] / row["train"] for row in (plain, dropped)]
         sentences.append(
-            f"Dropout {dropped['dropout']:g} with its recipe ({dropped['epochs']} epochs instead of "
-            f"{plain['epochs']}) {_change(plain['test'], dropped['test'])} for the "
+            f"Dropout {dropped['dropout']:g} with its recipe ({dropped['epochs']} epochs instead "
+            f"of {plain['epochs']}) {_change(plain['test'], dropped['test'])} for the "
             f"{plain['cell'].upper()}; validation over training perplexity goes from "
             f"{gaps[0]:.2f} to {gaps[1]:.2f}."
         )
@@ -144,14 +168,21 @@ def _dropout(table: pd.DataFrame) -> list[str]:
 def _cells(table: pd.DataFrame) -> list[str]:
     sentences = []
     for lstm, gru in _pairs(table, "cell", ("lstm", "gru")):
-        better, worse = ("LSTM", "GRU") if lstm["test"] < gru["test"] else ("GRU", "LSTM")
-        low, high = sorted((lstm["test"], gru["test"]))
+        where = "With" if lstm["dropout"] else "Without"
         sentences.append(
-            f"{'With' if lstm['dropout'] else 'Without'} dropout the {better} ({low:.1f}) is "
-            f"{high / low - 1:.1%} ahead of the {worse} ({high:.1f}) on test, "
+            f"{where} dropout {_ahead(lstm['test'], gru['test'])}, "
             f"in {lstm['epochs']} (LSTM) and {gru['epochs']} (GRU) epochs."
         )
     return sentences
+
+
+def _ahead(lstm: float, gru: float) -> str:
+    """Which cell is ahead on test, where by at least half a percent."""
+    if max(lstm, gru) / min(lstm, gru) < 1.005:
+        return f"LSTM ({lstm:.1f}) and GRU ({gru:.1f}) are level on test"
+    (low, better), (high, worse) = sorted([(lstm, "LSTM"), (gru, "GRU")])
+    share = f"{high / low - 1:.1%}"
+    return f"the {better} ({low:.1f}) is {share} ahead of the {worse} ({high:.1f}) on test"
 
 
 def _best(table: pd.DataFrame) -> str:
@@ -167,16 +198,18 @@ def _floor(table: pd.DataFrame) -> list[str]:
     if not floor:
         return []
     best = table.loc[table["valid"].idxmin()]
-    return [f"The source's own perplexity, which no model can beat but by chance, is "
-            f"{floor['valid']:.1f} on validation and {floor['test']:.1f} on test: the best run is "
-            f"{best['test'] / floor['test'] - 1:.1%} above it on test."]  # fmt: skip
+    return [
+        f"The source's own perplexity, which no model can beat but by chance, is "
+        f"{floor['valid']:.1f} on validation and {floor['test']:.1f} on test: the best run is "
+        f"{best['test'] / floor['test'] - 1:.1%} above it on test."
+    ]
 
 
 def _doubt(table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique()
     return (
-        f"Each setting was run once ({'one seed' if seeds == 1 else f'{seeds} seeds in all'}): small "
-        "differences between cells may be chance, and recipes differ in more than the cell or dropout."
+        f"Each setting was run once ({'one seed' if seeds == 1 else f'{seeds} seeds in all'}): "
+        "small differences may be chance, and recipes differ in more than the cell or the dropout."
     )
 
 

@@ -1,14 +1,19 @@
 """`LanguageModel`: embedding → recurrent layers with dropout between → output layer."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptb.cells import GATES, parameter_count
 from ptb.layers import Recurrent
 from ptb.loss import cross_entropy, token_losses
-from ptb.setting import Setting
+from ptb.setting import PlainError, Setting
 
 State = tuple[tuple[Tensor, ...], ...]  # a layer's states, (B, H) each
+
+
+class WeightsError(PlainError):
+    """Saved weights that do not belong to the model."""
 
 
 class LanguageModel(nn.Module):
@@ -66,6 +71,20 @@ class LanguageModel(nn.Module):
 def build(setting: Setting, vocabulary: int) -> LanguageModel:
     """The setting's model with fresh weights, drawn from torch's random state."""
     return LanguageModel(setting, vocabulary)
+
+
+def load_weights(model: LanguageModel, weights: dict[str, Tensor]) -> None:
+    """Copies saved weights into the model; raises WeightsError where names or shapes differ."""
+    own = dict(model.named_parameters())
+    shapes, saved = ({name: tuple(w.shape) for name, w in d.items()} for d in (own, weights))
+    if shapes != saved:
+        differing = sorted(
+            name for name in {*shapes, *saved} if shapes.get(name) != saved.get(name)
+        )
+        raise WeightsError(f"the weights are of another setting: {', '.join(differing)} differ")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(weights[name])
 
 
 def parameter_table(model: LanguageModel, setting: Setting) -> list[dict]:

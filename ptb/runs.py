@@ -1,6 +1,7 @@
 """A run's folder: its files, written atomically, locked while written; gathering finished runs."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -152,8 +153,10 @@ class Run:
 
     def write_weights(self, weights: dict[str, torch.Tensor], words: tuple[str, ...]) -> None:
         """The weights as float16, with the vocabulary they belong to."""
+        limit = torch.finfo(torch.float16).max
         half = {
-            name: w.detach().to("cpu", torch.float16).contiguous() for name, w in weights.items()
+            name: w.detach().cpu().clamp(-limit, limit).to(torch.float16).contiguous()
+            for name, w in weights.items()
         }
         about = {"words": json.dumps(words)}
         write_atomically(
@@ -192,20 +195,29 @@ def four_settings(table: pd.DataFrame) -> pd.DataFrame:
     """
     if table.empty:
         return table
-    table = table[(table["status"] == "finished") & table["cell"].isin(["lstm", "gru"])]
+    one_corpus = table["corpus"] == table["corpus"].mode()[0]
+    table = table[
+        one_corpus & (table["status"] == "finished") & table["cell"].isin(["lstm", "gru"])
+    ]
     order = [table["cell"].map({"lstm": 0, "gru": 1}), table["dropout"] > 0]
     best = table.groupby(order, sort=True)["valid"].idxmin()
     return table.loc[best].reset_index(drop=True)
 
 
 def gather(runs: list[Run]) -> pd.DataFrame:
-    """One row a run: its setting, metrics and minutes of training; `run` has the Run."""
+    """One row a run: its setting, metrics and minutes of training; `run` has the Run.
+
+    A run that diverged in its first epoch has no perplexities: they are NaN.
+    """
     return pd.DataFrame([_row(run) for run in runs])
 
 
 def _row(run: Run) -> dict:
     metrics, history = run.metrics, run.history
-    perplexities = {split: metrics[split]["perplexity"] for split in ("train", "valid", "test")}
+    perplexities = {
+        split: metrics.get(split, {}).get("perplexity", math.nan)
+        for split in ("train", "valid", "test")
+    }
     return {
         **asdict(run.setting),
         "run": run,
@@ -213,6 +225,6 @@ def _row(run: Run) -> dict:
         "best_epoch": metrics["best_epoch"],
         "parameters": metrics["parameters"],
         **perplexities,
-        "minutes": history["seconds"].iloc[-1] / 60,
+        "minutes": history["seconds"].max() / 60,
         "tokens_per_second": history["tokens_per_second"].median(),
     }

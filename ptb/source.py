@@ -46,7 +46,7 @@ class Source:
         return text
 
     def token_losses(self, ids) -> np.ndarray:
-        """Exact −log p(word | all words before it) in nats for every word, by the forward algorithm.
+        """Exact −log p(word | all words before it) in nats, by the forward algorithm.
 
         ids (n,) index `words`; the first word's loss is under the stationary distribution.
         """

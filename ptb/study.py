@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -52,11 +54,17 @@ def local_pool(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
 
 
-def dask_executor(address: str) -> Executor:
+@contextmanager
+def dask_executor(address: str) -> Iterator[Executor]:
     """The executor of the Dask cluster whose scheduler is there; its workers share this folder."""
-    from distributed import Client
+    from distributed import Client  # a second to import, and few need it
 
-    return Client(address, timeout=30).get_executor(retries=0)
+    try:
+        client = Client(address, timeout=10)
+    except (OSError, ValueError) as error:
+        raise StudyError(f"no Dask scheduler answers at {address!r}: {error}") from None
+    with client, client.get_executor() as executor:
+        yield executor
 
 
 def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list[str]:
@@ -66,9 +74,8 @@ def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list
         done = _complete(folder / setting.name)
         print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
-    with executor:
-        futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
-        _watch(futures, folder)
+    futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
+    _watch(futures, folder)
     return [f"{s}: {f.exception()}" for f, s in futures.items() if f.exception()]
 
 
@@ -138,20 +145,24 @@ def rebuild(study: str) -> None:
     (RECORDS / study / "report.ipynb").unlink()
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """`python -m ptb.study run|report|publish|rebuild [STUDY]`; the status is 1 if a run failed."""
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line's action, study, scheduler and workers; raises SettingError for a study."""
     parser = argparse.ArgumentParser(prog="python -m ptb.study", description=__doc__)
     parser.add_argument("action", choices=["run", "report", "publish", "rebuild"])
     parser.add_argument("study", nargs="?", default="dropout", help=f"one of {', '.join(STUDIES)}")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
     options = parser.parse_args(arguments)
+    if options.study not in STUDIES:
+        known = meant(options.study, list(STUDIES))
+        raise SettingError(f"no study is called {options.study!r}: {known}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m ptb.study run|report|publish|rebuild [STUDY]`; the status is 1 if a run failed."""
     try:
-        if options.study not in STUDIES:
-            raise SettingError(
-                f"no study is called {options.study!r}: {meant(options.study, list(STUDIES))}"
-            )
-        return _act(options)
+        return _act(parse(arguments))
     except PlainError as error:
         print(error, file=sys.stderr)
         return 1
@@ -165,7 +176,8 @@ def _act(options) -> int:
         print(done or ROOT / "report" / "report.pdf")
         return 0
     pool = dask_executor(options.scheduler) if options.scheduler else local_pool(options.workers)
-    failed = run_study(STUDIES[options.study], RUNS / options.study, pool)
+    with pool as executor:
+        failed = run_study(STUDIES[options.study], RUNS / options.study, executor)
     print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
     return 1 if failed else 0
 

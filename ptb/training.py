@@ -1,6 +1,7 @@
 """`train`: the loop, optimiser, schedule, averaging, checkpoint and resume."""
 
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ptb.corpus import SPLITS, Corpus, windows
-from ptb.evaluation import analyse, perplexity, summary, token_losses, write_samples
+from ptb.evaluation import analyse, load_model, perplexity, summary, token_losses, write_samples
 from ptb.model import build
 from ptb.runs import Run, RunError
 from ptb.setting import Setting
@@ -35,8 +36,11 @@ def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay, fused=True)
 
 
+LARGEST = math.log(sys.float_info.max)  # a mean loss beyond it has no finite perplexity
+
+
 class Diverged(Exception):
-    """The loss is no longer finite."""
+    """The loss, or its exponential, is no longer finite."""
 
 
 class Trainer:
@@ -116,7 +120,7 @@ class Trainer:
         for n, (x, y) in enumerate(batches):
             loss, state = self.step(x, y, state, n / len(batches))
             total, tokens = total + loss.item() * y.numel(), tokens + y.numel()
-            if not math.isfinite(total):
+            if not total / tokens < LARGEST:
                 raise Diverged(f"loss {loss.item()} at step {n + 1} of epoch {self.epoch + 1}")
             if on_step:
                 on_step(self.epoch, (n + 1) / len(batches), math.exp(total / tokens))
@@ -126,7 +130,10 @@ class Trainer:
         """Perplexities in evaluation mode; train on a slice as long as the validation split."""
         parts = self.splits | {"train": self.splits["train"][: len(self.splits["valid"])]}
         with self.averaged():
-            return {split: perplexity(token_losses(self.model, parts[split])) for split in SPLITS}
+            row = {split: perplexity(token_losses(self.model, parts[split])) for split in SPLITS}
+        if not all(map(math.isfinite, row.values())):
+            raise Diverged(f"perplexities {row} after epoch {self.epoch + 1}")
+        return row
 
     def averaged(self) -> "_Swapped":
         """A context in which the model has the averaged weights, where averaging is on."""
@@ -241,9 +248,8 @@ def _finish(trainer: Trainer, run: Run, status: str) -> dict:
 
 
 def _measure(trainer: Trainer, run: Run) -> dict:
-    weights, _ = run.read_weights()
-    trainer.model.load_state_dict(weights, strict=False)  # a tied matrix is saved once
-    losses = {split: token_losses(trainer.model, trainer.splits[split]) for split in SPLITS}
-    run.write("samples.json", write_samples(trainer.model, trainer.corpus))
+    model = load_model(run, trainer.corpus).to(trainer.device)
+    losses = {split: token_losses(model, trainer.splits[split]) for split in SPLITS}
+    run.write("samples.json", write_samples(model, trainer.corpus))
     run.write("analysis.json", analyse(trainer.corpus, losses["test"]), indent=None)
     return {split: summary(loss) for split, loss in losses.items()}

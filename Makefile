@@ -1,0 +1,32 @@
+# Each target is one or two plain commands; the README gives them for those without make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo study report publish lab test lint
+setup: .venv/installed
+
+.venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
+	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit('Python 3.11 or newer is needed, this is %d.%d: make setup PYTHON=python3.12' % v[:2])"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	@touch $@
+
+demo: setup  ## four small runs on the embedded corpus, then their report
+	$(BIN)/python -m ptb.study run demo
+	$(BIN)/python -m ptb.study report demo
+
+study: setup  ## the exercise's four runs on Penn Treebank; SCHEDULER=tcp://… for a Dask cluster
+	$(BIN)/python -m ptb.study run dropout $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+
+report: setup  ## the PDF report of your own study
+	$(BIN)/python -m ptb.study report dropout
+
+publish: setup  ## your finished study becomes the published one
+	$(BIN)/python -m ptb.study publish dropout
+
+lab: setup
+	$(BIN)/jupyter lab notebooks
+
+test: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q

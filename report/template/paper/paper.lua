@@ -1,0 +1,164 @@
+-- From notebook to paper: LaTeX inside Markdown, captions, references and headings.
+
+local NUMBERED = {Figure = true, Table = true, Section = true, Equation = true}
+local TOKENS = {['<unk>'] = true, ['<eos>'] = true}  -- words of the corpus, not HTML
+local COMMANDS = {
+  ['\\newpage'] = '#pagebreak(weak: true)',
+  ['\\appendix'] = '#counter(heading).update(0)\n#set heading(numbering: "A.1")',
+}
+local LONG_TABLE = 30  -- rows; a longer table may break across pages
+
+local function typst(text)
+  return pandoc.RawBlock('typst', text)
+end
+
+local function reference(label)
+  return pandoc.Link(label, '#' .. label, '', {['reference-type'] = 'ref', reference = label})
+end
+
+local function equation_reference(label)
+  return {pandoc.Str '(', reference(label), pandoc.Str ')'}
+end
+
+-- LaTeX -> pandoc ---------------------------------------------------------------------------
+
+-- pandoc takes one row for a table's header; the rule below the header tells how many there are
+local function restore_header(table, latex)
+  local _, rows = (latex:match('\\toprule(.-)\\midrule') or ''):gsub('\\\\', '')
+  if #table.head.rows > 0 or rows == 0 then return end
+  for _ = 1, rows do
+    table.head.rows:insert(table.bodies[1].body:remove(1))
+  end
+  return table
+end
+
+local function read_latex(latex)
+  latex = latex:gsub('\\endfirsthead.-\\endlastfoot', '')  -- longtable: Typst repeats the header
+  return pandoc.read(latex, 'latex').blocks:walk {
+    Table = function(table) return restore_header(table, latex) end,
+    Div = function(div)
+      local table = div.content[1]
+      if not table or table.t ~= 'Table' then return end
+      table.identifier = div.identifier
+      return table
+    end,
+    Link = function(link)
+      if link.attributes['reference-type'] == 'eqref' then
+        return equation_reference(link.attributes.reference)
+      end
+    end,
+    Para = function(para)  -- what sympy displays
+      local formula = para.content[1]
+      if #para.content > 1 or formula.t ~= 'Math' then return end
+      return pandoc.Para {pandoc.Math('DisplayMath', (formula.text:gsub('\\displaystyle', '')))}
+    end,
+  }
+end
+
+local function raw_block(raw)
+  if raw.format ~= 'latex' and raw.format ~= 'tex' then return end
+  local command = COMMANDS[raw.text:match('^\\%a+')]
+  return command and typst(command) or read_latex(raw.text)
+end
+
+local function raw_inline(raw)
+  if TOKENS[raw.text] then return pandoc.Str(raw.text) end
+  if raw.format ~= 'latex' and raw.format ~= 'tex' then return end
+  local command, label = raw.text:match('^\\(%a*ref){(.+)}$')
+  if command == 'ref' then return reference(label) end
+  if command == 'eqref' then return equation_reference(label) end
+  return pandoc.utils.blocks_to_inlines(read_latex(raw.text))
+end
+
+local function tie(str)
+  return pandoc.Str((str.text:gsub('~$', '\u{a0}')))
+end
+
+local function inline_math(math)
+  if math.mathtype == 'InlineMath' and math.text:match('^\\%a*ref{.+}$') then
+    return raw_inline(pandoc.RawInline('tex', math.text))
+  end
+end
+
+-- Figures, tables, equations, headings ------------------------------------------------------
+
+-- a display output with caption and label in its metadata: the first paragraph is the caption
+local function captioned(div)
+  if not div.classes:includes('captioned') then return end
+  local caption = {long = {div.content:remove(1)}}
+  local table = div.content[1]
+  if table.t ~= 'Table' then
+    return pandoc.Figure(div.content, caption, {id = div.identifier})
+  end
+  table.caption, table.identifier = caption, div.identifier
+  return div.content
+end
+
+local function breakable(table)
+  if #table.bodies[1].body <= LONG_TABLE then return end
+  return {typst('#[#show figure: set block(breakable: true)'), table, typst(']')}
+end
+
+local function centred_image(para)
+  if #para.content == 1 and para.content[1].t == 'Image' then
+    return {typst('#align(center)['), para, typst(']')}
+  end
+end
+
+-- pandoc 3.9 scales the glyph of \big( and keeps text spacing; Typst stretches a delimiter
+local function stretch(size, delimiter)
+  return 'stretch(' .. delimiter:gsub('^%p$', '\\%0') .. ', size: #' .. size .. ')'
+end
+
+local function to_typst(math)
+  math.text = math.text:gsub('\\begin{cases}.-\\end{cases}', function(cases)
+    return cases:gsub('[^\\]&', '%0\\quad ')  -- Typst leaves no gap between the columns
+  end)
+  local scale = '#scale%(x: (%d+%%), y: %d+%%%)'
+  return pandoc.write(pandoc.Pandoc {pandoc.Plain {math}}, 'typst')
+    :gsub(scale .. '%[(\\.)%]', stretch)
+    :gsub(scale .. '%[([^%]]+)%]', stretch)
+    :gsub('%.circle', '.o')  -- renamed in Typst 0.15
+end
+
+-- a label in the Typst source is what numbers an equation
+local function formula(math)
+  local label = ''
+  math.text = math.text:gsub('\\label%s*{(.-)}', function(name)
+    label = ' <' .. name .. '>'
+    return ''
+  end)
+  return pandoc.RawInline('typst', to_typst(math) .. label)
+end
+
+-- [](#fig:x) is the number, [Figure](#fig:x) reads "Figure 1"
+local function numbered_link(link)
+  local text, label = pandoc.utils.stringify(link), link.target:match('^#(.+)')
+  if not label or link.attributes.reference then return end
+  if text == '' then return reference(label) end
+  if NUMBERED[text] then return {text .. '\u{a0}', reference(label)} end
+end
+
+-- ## is a section; the first # is the title, unless the metadata give one
+local function promote_headings(doc)
+  local title
+  doc.blocks = doc.blocks:walk {
+    Header = function(header)
+      if header.level == 1 and not title then
+        title = header.content
+        return {}
+      end
+      header.level = math.max(1, header.level - 1)
+      return header
+    end,
+  }
+  doc.meta.title = doc.meta.title or title or doc.meta.name
+  return doc
+end
+
+return {
+  {RawBlock = raw_block, RawInline = raw_inline, Math = inline_math, Str = tie},
+  {Div = captioned, Math = formula, Link = numbered_link},
+  {Table = breakable, Para = centred_image},
+  {Pandoc = promote_headings},
+}

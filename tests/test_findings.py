@@ -1,0 +1,102 @@
+"""Sentences and tables follow the numbers in the records."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from ptb import findings
+from ptb.runs import Run, four_settings, gather
+from ptb.setting import recipe
+
+PERPLEXITIES = {  # (cell, dropout): train, valid, test
+    ("lstm", 0.0): (60.0, 120.0, 116.0),
+    ("lstm", 0.3): (70.0, 98.0, 95.0),
+    ("gru", 0.0): (62.0, 118.0, 114.0),
+    ("gru", 0.3): (75.0, 101.0, 97.0),
+}
+
+
+def make_run(folder, cell, dropout, perplexities, best_epoch=2):
+    setting = recipe(cell, dropout, epochs=3)
+    run, rows = Run(folder / setting.name), []
+    for epoch in (1, 2, 3):
+        worse = 1 + abs(epoch - best_epoch) / 10
+        values = dict(
+            zip(("train", "valid", "test"), (p * worse for p in perplexities), strict=True)
+        )
+        rows.append({"epoch": epoch, "lr": 1.0, "seconds": 60.0 * epoch, **values})
+    rows[2]["train"] = perplexities[0] * 0.9
+    with run.writing(setting):
+        run.write_history(rows)
+        metrics = {"status": "finished", "best_epoch": best_epoch, "floor": {}, "types": 10_000}
+        for split, value in zip(("train", "valid", "test"), perplexities, strict=True):
+            metrics[split] = {"loss": 0.0, "perplexity": value, "tokens": 999}
+        run.finish(metrics | {"parameters": 4_653_200})
+    return run
+
+
+def make_table(folder, perplexities=PERPLEXITIES, **others):
+    return four_settings(
+        gather([make_run(folder, *key, value, **others) for key, value in perplexities.items()])
+    )
+
+
+def test_table_has_the_settings_in_the_exercises_order(tmp_path):
+    table = findings.perplexities(make_table(tmp_path))
+    assert list(table["setting"]) == [
+        "LSTM, no dropout", "LSTM, dropout 0.3", "GRU, no dropout", "GRU, dropout 0.3",
+    ]  # fmt: skip
+    assert list(table["valid"]) == ["120.00", "98.00", "118.00", "101.00"]
+    assert list(table["bar"]) == ["125 reached", "100 reached", "125 reached", "100 not reached"]
+
+
+def test_conclusions_name_the_run_above_its_bar(tmp_path):
+    text = findings.conclusions(make_table(tmp_path))
+    assert (
+        "3 of 4 settings are below" in text and "not GRU, dropout 0.3 (101.0 against 100)" in text
+    )
+
+
+def test_conclusions_follow_when_the_numbers_turn(tmp_path):
+    better_gru = PERPLEXITIES | {("gru", 0.3): (60.0, 90.0, 88.0)}
+    before = findings.conclusions(make_table(tmp_path / "before"))
+    after = findings.conclusions(make_table(tmp_path / "after", better_gru))
+    assert "With dropout the LSTM (95.0)" in before and "With dropout the GRU (88.0)" in after
+    assert "All 4 settings are below" in after
+    assert "Best on validation: LSTM, dropout 0.3" in before
+    assert "Best on validation: GRU, dropout 0.3" in after
+
+
+def test_dropout_that_harms_is_said_to_raise(tmp_path):
+    harmed = PERPLEXITIES | {("lstm", 0.3): (70.0, 130.0, 128.0)}
+    text = findings.conclusions(make_table(tmp_path, harmed))
+    assert re.search(r"raises test perplexity from 116\.0 to 128\.0 \(\+10%\) for the LSTM", text)
+    assert re.search(r"lowers test perplexity from 114\.0 to 97\.0 \(-15%\) for the GRU", text)
+
+
+@pytest.mark.parametrize(
+    ("best", "said"), [(2, "overfitting"), (3, "the last epoch, 3, is the best")]
+)
+def test_what_follows_the_best_epoch(tmp_path, best, said):
+    assert findings.past_best(make_table(tmp_path, best_epoch=best)).count(said) == 4
+
+
+def test_an_incomplete_study_still_concludes(tmp_path):
+    only = {("lstm", 0.0): PERPLEXITIES["lstm", 0.0]}
+    text = findings.conclusions(make_table(tmp_path, only))
+    assert "All 1 settings" in text and "GRU" not in text
+
+
+def test_recipes_show_what_differs_and_share_the_rest(tmp_path):
+    table = make_table(tmp_path)
+    assert "epochs" not in findings.recipes(table).columns
+    assert "epochs 3" in findings.common(table) and "hidden 200" in findings.common(table)
+
+
+def test_gathering_keeps_the_better_of_two_runs_of_one_setting(tmp_path):
+    runs = [
+        make_run(tmp_path, "lstm", p, (1, v, 1)) for p, v in ((0.2, 97.0), (0.3, 96.0), (0.5, 99.0))
+    ]
+    table = four_settings(gather(runs))
+    assert isinstance(table, pd.DataFrame) and list(table["dropout"]) == [0.3]

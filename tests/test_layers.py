@@ -1,0 +1,132 @@
+"""ptb.layers: over a sequence, the cells' and torch's functions, and all their gradients."""
+
+import pytest
+import torch
+from test_cells import LAYERS, STEPS
+
+from ptb.layers import FUNCTIONS, Recurrent
+
+CELLS = ("lstm", "gru", "rnn")
+SIZES = [(1, 1, 1, 1), (5, 1, 3, 2), (1, 4, 2, 3), (7, 3, 5, 4), (6, 2, 1, 9)]  # T, B, I, H
+WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def make(cell, sizes, dtype=torch.float64, scale=1.0):
+    """A layer, its input and its state, all to be differentiated."""
+    steps, batch, inputs, hidden = sizes
+    torch.manual_seed(1)
+    layer = Recurrent(cell, inputs, hidden).to(dtype)
+    for weights in layer.parameters():
+        torch.nn.init.uniform_(weights, -scale, scale)
+    x = torch.randn(steps, batch, inputs, dtype=dtype, requires_grad=True)
+    state = tuple(
+        torch.randn(batch, hidden, dtype=dtype, requires_grad=True)
+        for _ in layer.initial_state(batch)
+    )
+    return layer, x, state
+
+
+def by_steps(layer, x, state):
+    """The same, step by step, by ptb.cells."""
+    weights, outputs = [getattr(layer, name) for name in WEIGHTS], []
+    for x_t in x:
+        state = STEPS[layer.cell](x_t, *state, *weights)
+        state = state if layer.cell == "lstm" else (state,)
+        outputs.append(state[0])
+    return torch.stack(outputs), state
+
+
+def by_torch(layer, x, state):
+    """The same by nn.LSTM, nn.GRU or nn.RNN with the layer's own parameters."""
+    theirs = LAYERS[layer.cell](x.shape[2], layer.hidden, dtype=x.dtype)
+    own = {f"{name}_l0": getattr(layer, name) for name in WEIGHTS}
+    first = tuple(part[None] for part in state)
+    first = first if layer.cell == "lstm" else first[0]
+    y, last = torch.func.functional_call(theirs, own, (x, first))
+    last = last if layer.cell == "lstm" else (last,)
+    return y, tuple(part[0] for part in last)
+
+
+def outputs_and_gradients(compute, layer, x, state, through=("y", "state")):
+    """Outputs, and the gradients of a random function of them with respect to everything."""
+    y, last = compute(layer, x, state)
+    torch.manual_seed(2)
+    function = (y * torch.randn_like(y)).sum() if "y" in through else 0.0
+    if "state" in through:
+        function = function + sum((part * torch.randn_like(part)).sum() for part in last)
+    everything = [x, *state, *layer.parameters()]
+    gradients = torch.autograd.grad(function, everything, materialize_grads=True)
+    return [y.detach(), *(part.detach() for part in last)], list(gradients)
+
+
+@pytest.mark.parametrize("reference", [by_steps, by_torch])
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_outputs_and_all_gradients_are_those_of_the_reference(cell, sizes, reference):
+    case = make(cell, sizes)
+    ours = outputs_and_gradients(lambda layer, x, state: layer(x, state), *case)
+    expected = outputs_and_gradients(reference, *case)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("through", ["y", "state"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_through_outputs_or_last_state_alone(cell, through):
+    case = make(cell, (4, 2, 3, 5))
+    ours = outputs_and_gradients(lambda layer, x, state: layer(x, state), *case, (through,))
+    expected = outputs_and_gradients(by_steps, *case, (through,))
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_are_those_of_finite_differences(cell):
+    layer, x, state = make(cell, (3, 2, 2, 3))
+    assert torch.autograd.gradcheck(FUNCTIONS[cell], (x, *state, *layer.parameters()))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_single_precision_is_close_to_double(cell):
+    layer, x, state = make(cell, (12, 5, 20, 20), torch.float32, scale=0.3)
+    single = outputs_and_gradients(lambda layer, x, state: layer(x, state), layer, x, state)
+    doubled = layer.double(), x.detach().double().requires_grad_(), tuple(s.double() for s in state)
+    y, last = by_steps(*doubled)
+    torch.manual_seed(2)
+    function = (y * torch.randn_like(y, dtype=torch.float32)).sum()
+    function = function + sum((s * torch.randn_like(s, dtype=torch.float32)).sum() for s in last)
+    everything = [doubled[1], *doubled[2], *layer.parameters()]
+    double = [y.detach(), *last], list(torch.autograd.grad(function, everything))
+    torch.testing.assert_close(single, double, rtol=1e-4, atol=1e-4, check_dtype=False)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_two_windows_with_the_state_carried_are_one(cell):
+    layer, x, state = make(cell, (9, 2, 3, 4))
+    whole, last = layer(x, state)
+    first, between = layer(x[:4], state)
+    second, end = layer(x[4:], between)
+    torch.testing.assert_close(torch.cat((first, second)), whole, rtol=0, atol=1e-12)
+    torch.testing.assert_close(end, last, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_input_with_another_memory_layout_gives_the_same(cell):
+    layer, x, state = make(cell, (4, 3, 5, 2), torch.float32)
+    turned = x.detach().transpose(0, 1).contiguous().transpose(0, 1)
+    assert not turned.is_contiguous()
+    torch.testing.assert_close(layer(turned, state), layer(x, state))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_both_biases_have_gradients_of_their_own(cell):
+    layer, x, state = make(cell, (3, 2, 2, 2), torch.float32)
+    layer(x, state)[0].sum().backward()
+    expected = layer.bias_hh.grad.clone()
+    layer.bias_ih.grad.mul_(0)  # as clipping does, in place
+    assert expected.abs().max() > 0
+    assert torch.equal(layer.bias_hh.grad, expected)
+
+
+@pytest.mark.parametrize(("cell", "parts"), [("lstm", 2), ("gru", 1), ("rnn", 1)])
+def test_initial_state_is_zero(cell, parts):
+    state = Recurrent(cell, 3, 4).initial_state(5)
+    assert [part.tolist() for part in state] == [[[0.0] * 4] * 5] * parts

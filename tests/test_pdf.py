@@ -1,0 +1,180 @@
+"""`jupyter nbconvert --to pdf`, run for real: what is printed, what is executed, what fails."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from pypdf import PdfReader
+
+PAPER = {"paper": True, "title": "Title in metadata"}
+
+FRONT = """
+from IPython.display import Markdown, display
+paper = {"title": "Two cells", "authors": ["Ada"], "abstract": "In short, $2 + 2$."}
+display(Markdown("front matter"), metadata={"paper": paper})
+open("executed", "w").close()
+"""
+
+FIGURE = """
+import matplotlib.pyplot as plt
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+set_matplotlib_formats("png", "pdf")
+figure, axes = plt.subplots(figsize=(4, 2))
+axes.set_xlabel("vector text")
+display(figure, metadata={"caption": "Perplexity", "label": "fig:curve", "fig_width": 0.5})
+plt.close(figure)
+"""
+
+TABLE = r"""
+import pandas as pd
+class Table:
+    def _repr_latex_(self):
+        style = pd.DataFrame({"cell": ["gru"], "valid": [99.5]}).style.hide(axis="index")
+        return style.format(precision=1).to_latex(hrules=True, caption="Results", label="tab:ppl")
+display(Table())
+display(Markdown("The best has perplexity ≤ 100, see Table \\ref{tab:ppl}."))
+"""
+
+PROSE = r"""# Title of the notebook
+
+## Theory
+
+$$ h_t = (1 - z_t) \odot n_t + z_t \odot h_{t-1} \label{eq:gru} $$
+
+$$ x = y $$
+
+Cells are in Equation \eqref{eq:gru}, curves in Figure $\ref{fig:curve}$ and [Figure](#fig:curve).
+"""
+
+
+def write(path, cells, **metadata):
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), path)
+    return path
+
+
+def export(*notebooks, to="pdf"):
+    names = [notebook.name for notebook in notebooks]
+    command = [sys.executable, "-m", "nbconvert", *names, "--to", to]
+    return subprocess.run(command, cwd=notebooks[0].parent, capture_output=True, text=True)
+
+
+def text_of(notebook):
+    pages = PdfReader(notebook.with_suffix(".pdf")).pages
+    return re.sub(r"\s+", " ", " ".join(page.extract_text() for page in pages))
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """A paper with one of everything, executed on export."""
+    cells = [
+        new_markdown_cell(PROSE), new_code_cell(FRONT), new_code_cell(FIGURE), new_code_cell(TABLE),
+    ]  # fmt: skip
+    notebook = tmp_path_factory.mktemp("paper") / "my paper.ipynb"
+    write(notebook, cells, execute_on_export=True, **PAPER)
+    done = export(notebook)
+    assert done.returncode == 0, done.stderr
+    return notebook
+
+
+def test_front_matter_comes_from_the_running_notebook(paper):
+    text = text_of(paper)
+    assert text.startswith("Two cells Ada Abstract In short, 2 + 2. Contents")
+    for hidden in ("Title in metadata", "Title of the notebook", "front matter"):
+        assert hidden not in text
+
+
+def test_execution_is_in_the_folder_of_the_notebook(paper):
+    assert (paper.parent / "executed").exists()
+
+
+def test_paper_shows_no_code(paper):
+    text = text_of(paper)
+    assert "import" not in text
+    assert "[1]" not in text
+
+
+def test_sections_captions_and_references_are_numbered(paper):
+    text = text_of(paper)
+    assert "1 Theory" in text
+    assert "Figure 1: Perplexity" in text
+    assert "Table 1: Results" in text
+    assert "Equation (1), curves in Figure 1 and Figure 1." in text
+    assert "perplexity ≤ 100, see Table 1." in text
+
+
+def test_only_labelled_equations_are_numbered(paper):
+    assert text_of(paper).count("(1)") == 2  # the equation and its reference
+
+
+def test_figures_are_vector_graphics(paper):
+    assert "vector text" in text_of(paper)
+    assert not any(page.images for page in PdfReader(paper.with_suffix(".pdf")).pages)
+
+
+def test_long_table_breaks_across_pages(tmp_path):
+    rows = "\n".join(f"| {row} | row{row}. |" for row in range(1, 81))
+    table = f"| epoch | name |\n|--:|:--|\n{rows}\n\n: Every epoch {{#tab:long}}"
+    notebook = write(tmp_path / "long.ipynb", [new_markdown_cell(table)], **PAPER)
+    assert export(notebook).returncode == 0
+    first, second = (page.extract_text() for page in PdfReader(tmp_path / "long.pdf").pages)
+    assert "row1." in first and "row80." in second
+    assert "epoch" in first and "epoch" in second
+
+
+def test_other_notebooks_show_code_and_wrap_long_lines(tmp_path):
+    long_line = new_output("stream", text="word " * 60 + "x" * 200 + " end")
+    cells = [new_markdown_cell("# Plain title"), new_code_cell("1 + 1", outputs=[long_line])]
+    notebook = write(tmp_path / "plain.ipynb", cells)
+    assert export(notebook).returncode == 0
+    text = text_of(notebook)
+    assert text.startswith("Plain title 1 + 1 word")
+    assert "x end" in text
+
+
+def test_nothing_else_is_executed(tmp_path):
+    code = "open('executed', 'w')"
+    output = new_output("stream", text="kept")
+    copies = {
+        "unmarked": ([new_code_cell(code)], {}),
+        "from_papermill": ([new_code_cell(code)], {"execute_on_export": True, "papermill": {}}),
+        "with_outputs": ([new_code_cell(code, outputs=[output])], {"execute_on_export": True}),
+    }
+    notebooks = [
+        write(tmp_path / f"{name}.ipynb", cells, **metadata)
+        for name, (cells, metadata) in copies.items()
+    ]
+    assert export(*notebooks).returncode == 0
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_error_in_a_cell_fails_the_export(tmp_path):
+    cells = [new_code_cell("raise ValueError('no such run')")]
+    notebook = write(tmp_path / "failing.ipynb", cells, execute_on_export=True)
+    done = export(notebook)
+    assert done.returncode != 0
+    assert "no such run" in done.stderr
+    assert not notebook.with_suffix(".pdf").exists()
+
+
+@pytest.mark.parametrize(
+    ("markdown", "message"),
+    [
+        (r"See Figure \ref{fig:none}.", "fig:none"),
+        (r"$\undefinedmacro$", "undefinedmacro"),
+    ],
+)
+def test_what_cannot_be_printed_fails_by_name(tmp_path, markdown, message):
+    notebook = write(tmp_path / "wrong.ipynb", [new_markdown_cell(markdown)], **PAPER)
+    done = export(notebook)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_html_keeps_its_stock_template(tmp_path):
+    notebook = write(tmp_path / "plain.ipynb", [new_code_cell("1 + 1")])
+    assert export(notebook, to="html").returncode == 0
+    assert "jp-Notebook" in notebook.with_suffix(".html").read_text(encoding="utf8")

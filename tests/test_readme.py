@@ -1,0 +1,76 @@
+"""The commands that the README shows do what it says, as far as they are short."""
+
+import os
+import re
+import shlex
+
+import pytest
+from test_notebooks import TINY, command, parameters
+
+from ptb.corpus import CorpusError, find_penn_treebank
+from ptb.runs import RECORDS, ROOT, find_runs
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
+COMMANDS = [
+    line.split("  #")[0].strip()
+    for kind, block in BLOCKS
+    if kind == "sh"
+    for line in block.splitlines()
+]
+MAKE = sorted({line for line in COMMANDS if line.startswith("make ")})
+PAPERMILL = sorted({line for line in COMMANDS if line.startswith("papermill train.ipynb")})
+MODULES = sorted({line for line in COMMANDS if line.startswith("python -m ptb.")})
+
+
+def have_penn_treebank():
+    try:
+        return bool(find_penn_treebank())
+    except CorpusError:
+        return False
+
+
+@pytest.mark.parametrize("line", MAKE)
+def test_make_targets_exist(line):
+    assert os.system(f"cd '{ROOT}' && {line} --dry-run > /dev/null 2>&1") == 0
+
+
+@pytest.mark.parametrize("line", PAPERMILL)
+def test_papermill_lines_run(line, tmp_path):
+    """On the embedded corpus, in a tiny size."""
+    small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY)
+    words = [str(tmp_path / word) if word.startswith("out") else word for word in shlex.split(line)]
+    done = command(*words, *small)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("line", MODULES)
+def test_module_commands_take_their_arguments(line):
+    """Parsed as far as the names of action and study; the work itself is too long for a test."""
+    from ptb.study import parse
+
+    options = parse(shlex.split(line)[3:])
+    assert options.action and options.study
+
+
+def test_all_kinds_of_commands_are_shown():
+    assert {"make demo", "make test"} <= set(MAKE)
+    assert len(PAPERMILL) >= 4 and MODULES
+    assert "jupyter nbconvert report.ipynb --to pdf" in COMMANDS
+
+
+def test_results_are_the_records():
+    for run in find_runs(RECORDS / "dropout"):
+        for split in ("train", "valid", "test"):
+            assert f"{run.metrics[split]['perplexity']:.1f}" in README
+
+
+@pytest.mark.skipif(not have_penn_treebank(), reason="needs Penn Treebank: PTB_DATA or data/ptb")
+def test_the_python_lines_run(capsys):
+    """The snippet that loads saved weights prints the recorded perplexity."""
+    (snippet,) = (block for kind, block in BLOCKS if kind == "python")
+    exec(compile(snippet, "README.md", "exec"), {})
+    best = min(find_runs(RECORDS / "dropout"), key=lambda run: run.metrics["valid"]["perplexity"])
+    printed = float(capsys.readouterr().out.split()[-1])
+    assert printed == pytest.approx(best.metrics["valid"]["perplexity"], rel=1e-4)

@@ -1,0 +1,272 @@
+"""ptb.runs: files whole or not there, one writer a folder, and finished runs gathered."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from ptb.runs import (
+    HISTORY,
+    Run,
+    RunError,
+    environment,
+    find_runs,
+    four_settings,
+    gather,
+    write_atomically,
+    write_json,
+)
+from ptb.setting import Setting
+
+SETTING = Setting(cell="gru", dropout=0.25, tied=True)
+
+
+def fail_half_way(path):
+    path.write_text("half of")
+    raise OSError("disk full")
+
+
+def test_failing_writer_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file.json"
+    write_json(path, {"old": 1})
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail_half_way)
+    assert json.loads(path.read_text()) == {"old": 1}
+
+
+def test_failing_writer_makes_no_file_where_none_was(tmp_path):
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(tmp_path / "file.json", fail_half_way)
+    assert not (tmp_path / "file.json").exists()
+
+
+def test_old_file_stands_while_the_new_one_is_written(tmp_path):
+    path, seen = tmp_path / "file.txt", []
+    path.write_text("old")
+
+    def write(partial):
+        partial.write_text("new")
+        seen.append(path.read_text())
+
+    write_atomically(path, write)
+    assert seen == ["old"]
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, object()])
+def test_json_that_no_one_could_read_is_refused_and_the_old_stays(tmp_path, value):
+    path = tmp_path / "file.json"
+    write_json(path, [1])
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, [value])
+    assert json.loads(path.read_text()) == [1]
+
+
+# ---------------------------------------------------------------- whose folder it is
+def test_folder_remembers_its_setting_and_where_it_was_made(tmp_path):
+    with Run(tmp_path / "a" / "run").writing(SETTING):
+        pass
+    run = Run(tmp_path / "a" / "run")
+    assert run.setting == SETTING
+    assert run.environment["torch"] == torch.__version__.split("+")[0]
+    assert run.environment["threads"] == torch.get_num_threads()
+
+
+def test_environment_can_be_written_as_json():
+    found = json.loads(json.dumps(environment()))
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_folder_of_another_setting_is_refused_and_left_as_it_is(tmp_path):
+    with Run(tmp_path).writing(SETTING):
+        pass
+    other = replace(SETTING, seed=2)
+    with pytest.raises(RunError, match="another setting") as error, Run(tmp_path).writing(other):
+        pytest.fail("the folder was given away")
+    assert "\n" not in str(error.value)
+    assert Run(tmp_path).setting == SETTING
+
+
+def test_second_writer_in_this_process_is_refused(tmp_path):
+    with (
+        Run(tmp_path).writing(SETTING),
+        pytest.raises(RunError, match="being written by another process"),
+        Run(tmp_path).writing(SETTING),
+    ):
+        pytest.fail("two writers")
+
+
+SECOND_WRITER = """
+import sys
+from ptb.runs import Run, RunError
+from ptb.setting import Setting
+try:
+    with Run(sys.argv[1]).writing(Setting()):
+        print("written")
+except RunError as error:
+    print(error)
+"""
+
+
+def second_process(folder) -> str:
+    command = [sys.executable, "-c", SECOND_WRITER, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_second_process_is_refused_while_the_first_writes(tmp_path):
+    with Run(tmp_path).writing(Setting()):
+        assert second_process(tmp_path) == f"{tmp_path} is being written by another process"
+
+
+def test_folder_is_free_after_its_writer_failed(tmp_path):
+    with pytest.raises(OSError, match="disk full"), Run(tmp_path).writing(SETTING):
+        raise OSError("disk full")
+    with Run(tmp_path).writing(SETTING) as run:
+        run.write("samples.json", ["free"])
+    assert Run(tmp_path).samples == ["free"]
+
+
+# ---------------------------------------------------------------- what it holds
+def test_weights_round_trip_as_half_precision_with_the_vocabulary(tmp_path):
+    torch.manual_seed(1)
+    weights = {"a": torch.randn(3, 4), "layers.0.b": torch.randn(5).T}
+    words = ("<eos>", "<unk>", "naïve", "'s", '"quoted"')
+    Run(tmp_path).write_weights(weights, words)
+    read, read_words = Run(tmp_path).read_weights()
+    assert read_words == words
+    assert read.keys() == weights.keys()
+    for name, tensor in weights.items():
+        assert read[name].dtype == torch.float32
+        assert torch.equal(read[name], tensor.half().float())
+
+
+def test_weights_beyond_half_precision_stay_finite(tmp_path):
+    Run(tmp_path).write_weights({"a": torch.tensor([1e6, -1e6, 1.0])}, ("x",))
+    assert Run(tmp_path).read_weights()[0]["a"].tolist() == [65504.0, -65504.0, 1.0]
+
+
+def test_weights_are_two_bytes_each(tmp_path):
+    Run(tmp_path).write_weights({"a": torch.zeros(100, 100)}, ("x",))
+    assert 20_000 < (tmp_path / "weights.safetensors").stat().st_size < 21_000
+
+
+def test_checkpoint_round_trip(tmp_path):
+    state = {"model": {"a": torch.arange(3.0)}, "history": [{"epoch": 1, "valid": 3.5}], "cuts": 2}
+    Run(tmp_path).write_checkpoint(state)
+    read = Run(tmp_path).read_checkpoint()
+    assert torch.equal(read["model"]["a"], state["model"]["a"])
+    assert (read["history"], read["cuts"]) == (state["history"], 2)
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert Run(tmp_path).read_checkpoint() is None
+
+
+class Payload:
+    """What a hostile checkpoint could hold."""
+
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_checkpoint_executes_no_code(tmp_path, capsys):
+    torch.save({"model": Payload()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(Exception, match="[Ww]eights.only"):
+        Run(tmp_path).read_checkpoint()
+    assert "executed" not in capsys.readouterr().out
+
+
+def row(epoch, **others):
+    columns = {"lr": 1.0, "train_running": 3.1, "train": 3.0, "valid": 4.0, "test": 5.0}
+    return {"epoch": epoch, **columns, "seconds": 60.0 * epoch, "tokens_per_second": 9.0} | others
+
+
+def test_history_has_the_columns_of_the_contract(tmp_path):
+    Run(tmp_path).write_history([row(1), row(2)])
+    history = Run(tmp_path).history
+    assert list(history.columns) == HISTORY
+    assert history["epoch"].tolist() == [1, 2]
+    assert history["seconds"].tolist() == [60, 120]
+
+
+def test_history_of_a_run_that_has_none_is_empty(tmp_path):
+    assert list(Run(tmp_path).history.columns) == HISTORY
+    assert len(Run(tmp_path).history) == 0
+
+
+def test_run_is_done_when_its_metrics_are_there_and_then_has_no_checkpoint(tmp_path):
+    run = Run(tmp_path)
+    run.write_checkpoint({"cuts": 0})
+    assert not run.done
+    assert run.finish({"status": "finished"}) == run.metrics
+    assert run.done
+    assert run.read_checkpoint() is None
+
+
+# ---------------------------------------------------------------- gathered
+def make_run(study, cell="lstm", dropout=0.0, valid=100.0, status="finished", seed=1, rows=2):
+    setting = Setting(cell=cell, dropout=dropout, seed=seed)
+    metrics = {"status": status, "best_epoch": rows or None, "parameters": 7}
+    if rows:
+        values = {"train": valid - 10, "valid": valid, "test": valid - 1}
+        metrics |= {split: {"perplexity": value} for split, value in values.items()}
+    with Run(study / setting.name).writing(setting) as run:
+        if rows:
+            run.write_history([row(epoch) for epoch in range(1, rows + 1)])
+        return run, run.finish(metrics)
+
+
+def test_only_runs_that_are_done_are_found(tmp_path):
+    make_run(tmp_path, "gru")
+    make_run(tmp_path, "lstm")
+    with Run(tmp_path / "unfinished").writing(SETTING) as run:
+        run.write_history([row(1)])
+    assert [run.setting.cell for run in find_runs(tmp_path)] == ["gru", "lstm"]
+    assert find_runs(tmp_path / "nowhere") == []
+
+
+def test_gathered_row_has_setting_metrics_and_minutes(tmp_path):
+    make_run(tmp_path, "gru", 0.3, valid=95.0)
+    (found,) = gather(find_runs(tmp_path)).to_dict("records")
+    assert (found["cell"], found["dropout"], found["bptt"]) == ("gru", 0.3, 35)
+    assert (found["train"], found["valid"], found["test"]) == (85.0, 95.0, 94.0)
+    assert (found["minutes"], found["tokens_per_second"]) == (2.0, 9.0)
+    assert (found["status"], found["best_epoch"], found["parameters"]) == ("finished", 2, 7)
+    assert found["run"].setting.cell == "gru"
+
+
+def test_run_that_diverged_in_its_first_epoch_is_gathered_without_perplexities(tmp_path):
+    make_run(tmp_path, "gru")
+    make_run(tmp_path, "lstm", status="diverged", rows=0)
+    table = gather(find_runs(tmp_path)).set_index("cell")
+    assert table.loc["gru", "valid"] == 100
+    assert math.isnan(table.loc["lstm", "valid"])
+    assert len(four_settings(gather(find_runs(tmp_path)))) == 1
+
+
+def test_four_settings_are_in_the_exercises_order(tmp_path):
+    for cell, dropout in [("gru", 0.3), ("rnn", 0.0), ("lstm", 0.2), ("gru", 0.0), ("lstm", 0.0)]:
+        make_run(tmp_path, cell, dropout)
+    table = four_settings(gather(find_runs(tmp_path)))
+    found = list(zip(table["cell"], table["dropout"], strict=True))
+    assert found == [("lstm", 0.0), ("lstm", 0.2), ("gru", 0.0), ("gru", 0.3)]
+
+
+def test_best_of_several_is_chosen_on_validation_among_finished_runs(tmp_path):
+    for seed, valid, status in [(1, 99.0, "finished"), (2, 97.0, "finished"), (3, 9.0, "diverged")]:
+        make_run(tmp_path, "lstm", 0.3, valid, status, seed)
+    make_run(tmp_path, "lstm", 0.5, 98.0)
+    table = four_settings(gather(find_runs(tmp_path)))
+    assert table[["seed", "dropout", "valid"]].to_numpy().tolist() == [[2, 0.3, 97.0]]
+
+
+def test_four_settings_of_nothing_are_empty():
+    assert four_settings(gather([])).empty
+    assert isinstance(four_settings(gather([])), pd.DataFrame)

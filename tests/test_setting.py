@@ -1,0 +1,154 @@
+"""ptb.setting: what no run can have is refused in one line; names and recipes."""
+
+import math
+from dataclasses import asdict, fields, replace
+
+import pytest
+
+from ptb.setting import Setting, SettingError, bar, check_names, recipe
+
+NAN, INF = math.nan, math.inf
+REFUSED = [  # what is chosen, and what the line must say: the value, what is allowed, the guess
+    ({"cell": "lsmt"}, ["'lsmt'", "lstm, gru, rnn", "did you mean 'lstm'?"]),
+    ({"cell": "GRU"}, ["'GRU'", "lstm, gru, rnn", "did you mean 'gru'?"]),
+    ({"cell": "cnvk"}, ["'cnvk'", "it can be 'lstm', 'gru', 'rnn'"]),
+    ({"cell": 3}, ["cell = 3", "lstm, gru, rnn"]),
+    ({"optimiser": "adam"}, ["'adam'", "sgd, adamw", "did you mean 'adamw'?"]),
+    ({"schedule": "cosinus"}, ["'cosinus'", "linear, cosine, hold", "did you mean 'cosine'?"]),
+    ({"dropout": 1.5}, ["dropout = 1.5", "from 0 to below 1", "did you mean 0.15?"]),
+    ({"dropout": 50}, ["dropout = 50", "from 0 to below 1", "did you mean 0.5?"]),
+    ({"dropout": 1}, ["dropout = 1 ", "from 0 to below 1"]),
+    ({"dropout": -0.5}, ["dropout = -0.5", "from 0 to below 1", "did you mean 0.5?"]),
+    ({"dropout": "0.5"}, ["dropout = '0.5'", "a number from 0 to below 1"]),
+    ({"dropout": NAN}, ["dropout = nan", "from 0 to below 1"]),
+    ({"dropout": None}, ["dropout = None", "from 0 to below 1"]),
+    ({"lr": INF}, ["lr = inf", "from 0 to 1000"]),
+    ({"lr": -INF}, ["lr = -inf", "from 0 to 1000"]),
+    ({"lr": -20}, ["lr = -20", "from 0 to 1000", "did you mean 20?"]),
+    ({"lr": True}, ["lr = True", "a number from 0 to 1000"]),
+    ({"epochs": 2.5}, ["epochs = 2.5", "a whole number from 1 to 1000", "did you mean 2?"]),
+    ({"epochs": "4"}, ["epochs = '4'", "a whole number from 1 to 1000"]),
+    ({"epochs": 0}, ["epochs = 0", "from 1 to 1000"]),
+    ({"epochs": NAN}, ["epochs = nan", "a whole number from 1 to 1000"]),
+    ({"epochs": INF}, ["epochs = inf", "a whole number from 1 to 1000"]),
+    ({"hidden": 20_000}, ["hidden = 20000", "from 1 to 4096", "did you mean 2000?"]),
+    ({"hidden": 10**400}, ["hidden = 1000", "from 1 to 4096"]),
+    ({"layers": False}, ["layers = False", "a whole number from 1 to 16"]),
+    ({"seed": -7}, ["seed = -7", "from 0 to below 2147483648", "did you mean 7?"]),
+    ({"tied": "yes"}, ["tied = 'yes'", "True or False"]),
+    ({"tied": 1}, ["tied = 1", "True or False"]),
+    ({"corpus": 3}, ["corpus = 3", "text", "quotes"]),
+    ({"tied": True, "embedding": 100}, ["tied = True", "embedding = hidden", "100", "200"]),
+    ({"optimiser": "adamw", "momentum": 0.9}, ["momentum = 0.9", "sgd", "adamw", "use 0"]),
+]
+
+
+@pytest.mark.parametrize(("chosen", "said"), REFUSED, ids=lambda case: str(case)[:40])
+def test_refused_in_one_line_that_says_what_is_meant(chosen, said):
+    with pytest.raises(SettingError) as error:
+        Setting(**chosen)
+    line = str(error.value)
+    assert "\n" not in line
+    assert [part for part in said if part not in line] == []
+
+
+def test_notebook_shows_the_line_and_no_traceback():
+    with pytest.raises(SettingError) as error:
+        Setting(dropout=1.5)
+    assert error.value._render_traceback_() == [f"SettingError: {error.value}"]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("drpout", "dropout"), ("learning_rate", "lr"), ("Cell", "cell")]
+)
+def test_unknown_name_is_refused_with_a_suggestion_or_all_names(name, meant):
+    with pytest.raises(SettingError, match=f"{name!r}: .*{meant!r}") as error:
+        check_names(["cell", name])
+    assert "\n" not in str(error.value)
+
+
+def test_known_names_pass_and_the_first_unknown_is_named():
+    check_names(field.name for field in fields(Setting))
+    with pytest.raises(SettingError, match="'first'"):
+        check_names(["cell", "first", "second"])
+
+
+EDGES = [("dropout", 0), ("dropout", 0.999), ("epochs", 1), ("lr", 1000), ("seed", 2**31 - 1)]
+
+
+@pytest.mark.parametrize(("name", "value"), EDGES)
+def test_ends_of_a_range_are_allowed(name, value):
+    assert getattr(Setting(**{name: value}), name) == value
+
+
+def test_numbers_become_the_kind_that_the_field_has():
+    setting = Setting(dropout=0, epochs=4.0, lr=20)
+    assert [type(value) for value in (setting.dropout, setting.epochs, setting.lr)] == [
+        float,
+        int,
+        float,
+    ]
+    assert setting == Setting()
+    assert setting.name == Setting().name
+
+
+def test_setting_is_frozen():
+    with pytest.raises(AttributeError):
+        Setting().dropout = 0.5
+
+
+def test_round_trip_through_a_dictionary():
+    setting = Setting(cell="gru", dropout=0.3, tied=True, average=0.99, seed=7)
+    assert Setting(**asdict(setting)) == setting
+
+
+def test_name_is_stable():
+    assert Setting().name == "lstm-dropout0-seed1-44136f"
+    assert Setting(cell="gru", dropout=0.25, seed=3).name.startswith("gru-dropout0.25-seed3-")
+
+
+OTHER = {
+    "cell": "gru", "dropout": 0.5, "corpus": "embedded", "embedding": 100, "hidden": 100,
+    "layers": 3, "tied": True, "init": 0.05, "bptt": 70, "batch_size": 40, "optimiser": "adamw",
+    "lr": 1.0, "momentum": 0.9, "weight_decay": 0.1, "schedule": "cosine", "hold": 1, "decay": 0.9,
+    "clip": 0.0, "average": 0.9, "epochs": 5, "seed": 2,
+}  # fmt: skip
+
+
+def test_every_choice_alone_gives_another_name():
+    assert set(OTHER) == {field.name for field in fields(Setting)}
+    settings = [Setting(), *(replace(Setting(), **{name: v}) for name, v in OTHER.items())]
+    assert len({setting.name for setting in settings}) == len(settings)
+
+
+def test_recipe_brings_its_own_choices_by_cell_and_dropout():
+    settings = [recipe(cell, dropout) for cell in ("lstm", "gru", "rnn") for dropout in (0.0, 0.3)]
+    assert [(s.cell, s.dropout) for s in settings[:3]] == [("lstm", 0), ("lstm", 0.3), ("gru", 0)]
+    assert len({(s.lr, s.epochs) for s in settings}) > 1
+
+
+def test_none_leaves_a_choice_to_the_recipe_and_a_value_replaces_it():
+    best = recipe("gru", 0.0)
+    assert recipe("gru", 0.0, lr=None, epochs=None, clip=None) == best
+    assert recipe("gru", 0.0, lr=best.lr + 1, clip=0.0) == replace(best, lr=best.lr + 1, clip=0.0)
+
+
+def test_recipe_for_the_embedded_corpus_is_another():
+    setting = recipe("lstm", 0.3, "embedded")
+    assert setting.corpus == "embedded"
+    assert setting != replace(recipe("lstm", 0.3), corpus="embedded")
+
+
+def test_recipe_refuses_unknown_names_and_bad_values():
+    with pytest.raises(SettingError, match="did you mean 'epochs'"):
+        recipe("lstm", 0.0, epoch=3)
+    with pytest.raises(SettingError, match="did you mean 'lstm'"):
+        recipe("lsmt", 0.0)
+    with pytest.raises(SettingError, match="lr = -1"):
+        recipe("lstm", 0.0, lr=-1)
+
+
+def test_bar_of_the_exercise():
+    assert bar(Setting()) == 125
+    assert bar(Setting(dropout=0.1)) == 100
+    assert bar(Setting(corpus="embedded")) is None

@@ -1,0 +1,119 @@
+"""Studies: runs on an executor, skipped when done, failures named, nothing half-done published."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from ptb import study
+from ptb.runs import PUBLISHED, Run
+from ptb.setting import Setting, recipe
+
+TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
+
+
+def fake_execute(setting, folder, threads=1):
+    """Stands for an executed notebook: writes the files a run has when it is complete."""
+    if setting.cell == "rnn":
+        raise RuntimeError("cell 7: ValueError: no luck")
+    with Run(folder).writing(setting) as run:
+        for epoch in range(1, setting.epochs + 1):
+            row = {"train": 9.0, "valid": 8.0, "seconds": 60.0, "tokens_per_second": 100.0}
+            run.write_history([{"epoch": n + 1, **row} for n in range(epoch)])
+            time.sleep(0.01)
+        for name in PUBLISHED:
+            if not (folder / name).exists():
+                (folder / name).write_text(f"{name} of {setting}")
+
+
+@pytest.fixture
+def faked(monkeypatch):
+    calls = []
+
+    def execute(setting, folder, threads=1):
+        calls.append(setting)
+        fake_execute(setting, folder, threads)
+
+    monkeypatch.setattr(study, "execute", execute)
+    return calls
+
+
+def test_every_epoch_gets_a_line(faked, tmp_path, capsys):
+    assert study.run_study([TINY], tmp_path, ThreadPoolExecutor(1)) == []
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == [
+        "lstm-dropout0-seed1: epoch 1/2",
+        "lstm-dropout0-seed1: epoch 2/2",
+    ]
+
+
+def test_complete_runs_are_skipped(faked, tmp_path, capsys):
+    for _ in range(2):
+        study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    assert faked == [TINY]
+    assert "done already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lost", ["metrics.json", "train.ipynb"])
+def test_a_run_without_metrics_or_notebook_is_not_complete(faked, tmp_path, lost):
+    study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    (tmp_path / TINY.name / lost).unlink()
+    study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    assert faked == [TINY, TINY]
+
+
+def test_one_failure_leaves_the_others_alone_and_is_named(faked, tmp_path):
+    bad = replace(TINY, cell="rnn")
+    failed = study.run_study([bad, TINY], tmp_path, ThreadPoolExecutor(1))
+    assert failed == ["rnn-dropout0-seed1: cell 7: ValueError: no luck"]
+    assert Run(tmp_path / TINY.name).done
+
+
+def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(study, "RUNS", tmp_path)
+    monkeypatch.setattr(study, "local_pool", ThreadPoolExecutor)
+    monkeypatch.setitem(study.STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
+    assert study.main(["run", "demo", "--workers", "2"]) == 1
+    assert "failed:\nrnn-dropout0-seed1: cell 7" in capsys.readouterr().out
+
+
+def test_a_scheduler_that_does_not_answer_is_one_line(capsys):
+    assert study.main(["run", "demo", "--scheduler", "tcp://127.0.0.1:9"]) == 1
+    assert capsys.readouterr().err.startswith("no Dask scheduler answers at 'tcp://127.0.0.1:9'")
+
+
+def test_an_unknown_study_is_one_line(capsys):
+    assert study.main(["run", "dropuot"]) == 1
+    error = capsys.readouterr().err
+    assert error == "no study is called 'dropuot': did you mean 'dropout'?\n"
+
+
+def test_an_unfinished_study_is_not_published(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
+    other = replace(TINY, seed=2)
+    monkeypatch.setitem(study.STUDIES, "demo", [TINY, other])
+    study.run_study([TINY], tmp_path / "runs" / "demo", ThreadPoolExecutor(1))
+    with pytest.raises(study.StudyError, match=other.name):
+        study.publish("demo")
+    assert not (tmp_path / "records").exists()
+
+
+def test_publishing_copies_every_record(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(study, "rebuild", lambda name: None)
+    monkeypatch.setitem(study.STUDIES, "demo", [TINY])
+    study.run_study([TINY], tmp_path / "runs" / "demo", ThreadPoolExecutor(1))
+    study.publish("demo")
+    published = {p.name for p in (tmp_path / "records" / "demo" / TINY.name).iterdir()}
+    assert published == set(PUBLISHED)
+
+
+def test_the_four_settings_of_the_exercise():
+    four = {(s.cell, s.dropout > 0) for s in study.STUDIES["dropout"]}
+    assert four == {("lstm", False), ("lstm", True), ("gru", False), ("gru", True)}
+    for setting in study.STUDIES["dropout"]:
+        small = Setting(cell=setting.cell, dropout=setting.dropout)
+        assert (setting.hidden, setting.layers, setting.tied) == (small.hidden, 2, False)
