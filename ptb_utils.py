@@ -15,21 +15,20 @@ from IPython.display import HTML, Markdown, display
 from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from ptb import figures, findings, theory
+from ptb import figures, findings
 from ptb.cells import parameter_count
 from ptb.corpus import SPLITS, Corpus, load, windows
 from ptb.evaluation import generate, load_model, perplexity, summary, token_losses
 from ptb.model import build, parameter_table
 from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
-from ptb.setting import Setting, SettingError, bar, meant, recipe
-from ptb.study import FOUR, epoch_line
+from ptb.setting import FOUR, Setting, SettingError, bar, meant, recipe
 from ptb.training import train
 
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "choose_study",
     "draw_windows", "figures", "find_run", "find_runs", "findings", "gather", "generate", "load",
     "load_model", "model_table", "parameter_count", "passage", "perplexity", "recipe", "relative",
-    "remeasure", "result", "run_folder", "setting_table", "show", "table", "theory", "title_page",
+    "remeasure", "result", "run_folder", "setting_table", "show", "table", "title_page",
     "token_losses", "train", "use_threads",
 ]  # fmt: skip
 
@@ -222,20 +221,28 @@ def remeasure(run: Run, model, corpus: Corpus) -> Table:
 def draw_windows(text: str, batch_size: int, bptt: int, offset: int):
     """A drawing of how a text becomes rows and windows, as `ptb.corpus.windows` cuts it."""
     words = text.split()
-    ids = torch.arange(len(words))
-    cut = list(windows(ids, batch_size, bptt, offset))
-    rows = torch.cat([x for x, _ in cut]).T  # (B, L)
-    figure, axes = plt.subplots(figsize=(9, 0.5 * batch_size + 1), layout="constrained")
-    colours = plt.get_cmap("Pastel1")
-    for row, line in enumerate(rows.tolist()):
+    cut = list(windows(torch.arange(len(words)), batch_size, bptt, offset))
+    rows = torch.cat([x for x, _ in cut]).T.tolist()  # (B, L), indices of words
+    figure, axes = plt.subplots(figsize=(9, 0.45 * batch_size + 1.2), layout="constrained")
+    for row, line in enumerate(rows):
         for step, word in enumerate(line):
-            axes.add_patch(Rectangle((step, -row - 1), 1, 1, fc=colours(step // bptt), ec="white"))
-            axes.text(step + 0.5, -row - 0.5, words[word], ha="center", va="center", fontsize=8)
+            _draw_word(axes, step, -row - 1, words[word], step // bptt)
+        axes.text(-0.1, -row - 0.5, f"row {row + 1}", ha="right", va="center", fontsize=9)
     for n, (x, _) in enumerate(cut):
         axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
-    axes.set(xlim=(0, rows.shape[1]), ylim=(-batch_size - 0.1, 0.7))
+    used = {word for line in rows for word in line}
+    rest = ", ".join(f"“{word}”" for n, word in enumerate(words) if n not in used)
+    note = f"read by no row this time: {rest}; the state goes from window to window along each row"
+    axes.text(0, -batch_size - 0.6, note, fontsize=8, color="dimgrey")
+    axes.set(xlim=(-0.8, len(rows[0])), ylim=(-batch_size - 0.8, 0.8))
     axes.axis("off")
     return figure
+
+
+def _draw_word(axes, left: int, bottom: int, word: str, window: int) -> None:
+    colour = plt.get_cmap("Pastel1")(window)
+    axes.add_patch(Rectangle((left, bottom), 1, 1, fc=colour, ec="white"))
+    axes.text(left + 0.5, bottom + 0.5, word, ha="center", va="center", fontsize=9)
 
 
 # ---------------------------------------------------------------- progress, live
@@ -264,7 +271,7 @@ class Live:
     def epoch(self, rows: list[dict]) -> None:
         """The rows of the history so far: new ones are shown."""
         for row in rows[len(self.rows) :]:
-            print(epoch_line(self.setting, row), flush=True)
+            print(findings.epoch_line(self.setting, row), flush=True)
         self.rows = list(rows)
         if self.watched and rows:
             axes = self._draw()

@@ -65,6 +65,15 @@ def _plain(value) -> str:
     return f"{value:g}"
 
 
+def epoch_line(setting: Setting, row: dict) -> str:
+    """A row of a run's history, as progress shows it."""
+    return (
+        f"{setting}: epoch {row['epoch']}/{setting.epochs}, "
+        f"train {row['train']:.1f}, valid {row['valid']:.1f}, "
+        f"{row['seconds'] / 60:.1f} min, {row['tokens_per_second']:,.0f} tokens/s"
+    )
+
+
 def abstract(table: pd.DataFrame) -> str:
     """What was trained and how well it does on validation and test, in two sentences."""
     first = table.iloc[0]

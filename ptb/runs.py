@@ -123,6 +123,11 @@ class Run:
         """Whether the run finished or diverged: metrics.json is written last and whole."""
         return (self.folder / "metrics.json").exists()
 
+    @property
+    def files(self) -> list[Path]:
+        """Those of its files that are there by now."""
+        return [path for name in PUBLISHED if (path := self.folder / name).exists()]
+
     def _json(self, name: str):
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 

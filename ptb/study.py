@@ -16,11 +16,11 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from ptb import figures
+from ptb.findings import epoch_line
 from ptb.runs import PUBLISHED, RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
-from ptb.setting import PlainError, Setting, SettingError, meant, recipe
+from ptb.setting import FOUR, PlainError, Setting, SettingError, meant, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
-FOUR = (("gru", 0.3), ("lstm", 0.3), ("gru", 0.0), ("lstm", 0.0))  # the longest run first
 STUDIES = {
     "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
@@ -95,14 +95,6 @@ def _watch(futures: dict[Future, Setting], folder: Path) -> None:
             for row in rows[seen[setting] :]:
                 print(epoch_line(setting, row), flush=True)
             seen[setting] = len(rows)
-
-
-def epoch_line(setting: Setting, row: dict) -> str:
-    return (
-        f"{setting}: epoch {row['epoch']}/{setting.epochs}, "
-        f"train {row['train']:.1f}, valid {row['valid']:.1f}, "
-        f"{row['seconds'] / 60:.1f} min, {row['tokens_per_second']:,.0f} tokens/s"
-    )
 
 
 def report(study: str) -> Path:

@@ -65,16 +65,16 @@ def test_token_losses_in_other_numbers_of_rows(model, rows):
 
 
 class Echo:
-    """A model whose loss tells what it was asked: 1000 · input + target, and the step it is at."""
+    """A model whose loss tells what it was asked: 1000 · input + target."""
 
     def eval(self):
         return self
 
     def initial_state(self, batch_size):
-        return torch.zeros(batch_size, dtype=torch.long)
+        return None
 
     def token_losses(self, x, y, state):
-        return (1000 * x + y).double(), state + len(x)
+        return (1000 * x + y).double(), state
 
 
 @pytest.mark.parametrize("count", [2, 9, 10, 11, 12, 20, 21, 99, 111])

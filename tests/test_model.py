@@ -35,11 +35,12 @@ class Torchs(nn.Module):
 
     def __init__(self, setting: Setting, model):
         super().__init__()
-        self.embedding = nn.Embedding(VOCABULARY, setting.embedding, dtype=torch.float64)
+        vocabulary = model.embedding.num_embeddings
+        self.embedding = nn.Embedding(vocabulary, setting.embedding, dtype=torch.float64)
         self.rnn = LAYERS[setting.cell](
             setting.embedding, setting.hidden, setting.layers, dtype=torch.float64
         )
-        self.output = nn.Linear(setting.hidden, VOCABULARY, dtype=torch.float64)
+        self.output = nn.Linear(setting.hidden, vocabulary, dtype=torch.float64)
         if setting.tied:
             self.output.weight = self.embedding.weight
         for name, parameter in model.named_parameters():

@@ -11,7 +11,7 @@ import pytest
 
 from ptb import study
 from ptb.runs import PUBLISHED, ROOT, Run, find_runs
-from ptb.setting import recipe
+from ptb.setting import FOUR, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
 TINY = {"hidden": 8, "embedding": 8, "epochs": 1, "batch_size": 200}
@@ -38,7 +38,7 @@ def printed(notebook):
 def tiny_study(tmp_path_factory):
     """Four runs on the embedded corpus, by a local pool of two processes."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    settings = [recipe(cell, p, "embedded", **TINY) for cell, p in study.FOUR]
+    settings = [recipe(cell, p, "embedded", **TINY) for cell, p in FOUR]
     with study.local_pool(2) as pool:
         assert study.run_study(settings, folder, pool) == []
     return folder

@@ -95,7 +95,7 @@ def test_embedded_splits_end_with_a_sentence_and_share_the_vocabulary():
     corpus = embedded()
     for ids in corpus.splits.values():
         assert corpus.words[ids[-1]] == EOS
-        assert 0 <= ids.min() and ids.max() < len(corpus.words)
+        assert ids.min() >= 0 and ids.max() < len(corpus.words)
     assert set(corpus.words) <= set(make_source().words)
 
 

@@ -1,0 +1,50 @@
+"""What several rooms' tests need: a tiny corpus, a tiny setting, Penn Treebank if it is here."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptb.corpus import DATA, SHA256, Corpus
+from ptb.setting import Setting
+
+torch.set_num_threads(1)
+
+# <eos> is 0; who comes third depends on who came first, so that a state pays
+SENTENCES = ([1, 3, 4, 0], [2, 3, 5, 0], [1, 3, 4, 6, 0], [2, 3, 5, 6, 0])
+
+
+def tiny_text(tokens: int, seed: int) -> torch.Tensor:
+    rng, ids = random.Random(seed), []
+    while len(ids) < tokens:
+        ids += rng.choice(SENTENCES)
+    return torch.tensor(ids)
+
+
+@pytest.fixture
+def tiny_corpus() -> Corpus:
+    splits = {"train": tiny_text(300, 1), "valid": tiny_text(60, 2), "test": tiny_text(70, 3)}
+    return Corpus("tiny", ("<eos>", "ann", "bob", "has", "cats", "dogs", "too"), splits)
+
+
+@pytest.fixture
+def tiny_setting():
+    """Makes a setting for the tiny corpus; what is given replaces its choices."""
+
+    def make(**chosen) -> Setting:
+        sizes = {"embedding": 6, "hidden": 6, "bptt": 5, "batch_size": 4}
+        rest = {"corpus": "tiny", "lr": 5.0, "epochs": 2, "init": 0.3}
+        return Setting(**sizes | rest | chosen)
+
+    return make
+
+
+@pytest.fixture
+def ptb_folder() -> Path:
+    """The folder with Penn Treebank's files; without it the test is skipped."""
+    folder = Path(os.environ.get("PTB_DATA") or DATA).expanduser()
+    if not all((folder / file).is_file() for file in SHA256):
+        pytest.skip("needs Penn Treebank: name its folder in PTB_DATA, or put it into data/ptb")
+    return folder

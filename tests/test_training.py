@@ -1,0 +1,452 @@
+"""ptb.training: steps are torch's, runs learn, and a stopped run goes on as if it never stopped."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from test_evaluation import word_by_word
+from test_model import Torchs
+
+from ptb import training
+from ptb.evaluation import load_model, perplexity, token_losses
+from ptb.runs import HISTORY, Run, RunError
+from ptb.setting import Setting
+from ptb.training import Trainer, learning_rate, train
+
+TIMES = ["seconds", "tokens_per_second"]
+FILES = {
+    "setting.json",
+    "history.csv",
+    "weights.safetensors",
+    "samples.json",
+    "analysis.json",
+    "metrics.json",
+}
+
+
+# ---------------------------------------------------------------- the learning rate
+RATES = [  # schedule, epoch, fraction, cuts, rate
+    ("linear", 0, 0.0, 0, 8.0),
+    ("linear", 1, 0.5, 0, 5.0),
+    ("linear", 2, 0.0, 3, 4.0),
+    ("linear", 3, 1.0, 0, 0.0),
+    ("cosine", 0, 0.0, 0, 8.0),
+    ("cosine", 1, 0.0, 0, 4 + 4 * math.sqrt(0.5)),
+    ("cosine", 2, 0.0, 0, 4.0),
+    ("cosine", 3, 1.0, 0, 0.0),
+    ("hold", 0, 0.0, 0, 8.0),
+    ("hold", 1, 0.9, 0, 8.0),
+    ("hold", 2, 0.0, 0, 2.0),
+    ("hold", 3, 0.5, 0, 0.5),
+    ("plateau", 0, 0.0, 0, 8.0),
+    ("plateau", 3, 0.5, 0, 8.0),
+    ("plateau", 3, 0.0, 2, 0.5),
+]
+
+
+@pytest.mark.parametrize(("schedule", "epoch", "fraction", "cuts", "rate"), RATES)
+def test_learning_rate(schedule, epoch, fraction, cuts, rate):
+    setting = Setting(lr=8.0, epochs=4, schedule=schedule, hold=2, decay=0.25)
+    assert learning_rate(setting, epoch, fraction, cuts) == pytest.approx(rate, abs=1e-12)
+
+
+def test_steps_follow_the_schedule_within_an_epoch(tiny_setting, tiny_corpus, monkeypatch):
+    asked = []
+
+    def recorded(setting, epoch, fraction, cuts):
+        asked.append(epoch + fraction)
+        return learning_rate(setting, epoch, fraction, cuts)
+
+    monkeypatch.setattr(training, "learning_rate", recorded)
+    trainer = Trainer(tiny_setting(), tiny_corpus)
+    trainer.run_epoch()
+    steps = trainer.steps
+    assert asked[1:] == pytest.approx([n / steps for n in range(steps)])  # first: for the history
+    last = learning_rate(trainer.setting, 0, (steps - 1) / steps)
+    assert trainer.optimiser.param_groups[0]["lr"] == last
+
+
+# ---------------------------------------------------------------- one step
+def clipped(gradients: list[torch.Tensor], clip: float) -> list[torch.Tensor]:
+    norm = math.sqrt(sum((gradient**2).sum().item() for gradient in gradients))
+    assert norm > 0.1  # else the clipped case clips nothing
+    return [g * (min(1, clip / norm) if clip else 1) for g in gradients]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.05, 50.0])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_one_step_is_plain_gradient_descent(cell, clip, tiny_setting, tiny_corpus):
+    setting = tiny_setting(cell=cell, clip=clip, lr=2.0)
+    trainer = Trainer(setting, tiny_corpus)
+    model = trainer.model.double()
+    theirs = Torchs(setting, model)
+    x, y = tiny_corpus["train"][:24].view(2, 4, 3)
+    expected_loss, _ = theirs(x, y)
+    parameters = [theirs.counterpart(name) for name, _ in model.named_parameters()]
+    gradients = clipped(list(torch.autograd.grad(expected_loss, parameters)), clip)
+    expected = [(p - 2.0 * g).detach() for p, g in zip(parameters, gradients, strict=True)]
+    loss, _ = trainer.step(x, y, model.initial_state(3))
+    assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-12)
+    torch.testing.assert_close(
+        [p.detach() for p in model.parameters()], expected, rtol=1e-6, atol=1e-8
+    )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "optimiser"),
+    [
+        ({"momentum": 0.9}, lambda p: torch.optim.SGD(p, 5.0, momentum=0.9)),
+        ({"weight_decay": 0.1}, lambda p: torch.optim.SGD(p, 5.0, weight_decay=0.1)),
+        (
+            {"optimiser": "adamw", "lr": 0.01, "weight_decay": 0.1},
+            lambda p: torch.optim.AdamW(p, 0.01, weight_decay=0.1),
+        ),
+    ],
+)
+def test_steps_are_those_of_torchs_optimiser(chosen, optimiser, tiny_setting, tiny_corpus):
+    trainer = Trainer(tiny_setting(schedule="plateau", clip=0.0, **chosen), tiny_corpus)
+    theirs = Torchs(trainer.setting, trainer.model.double())
+    plain = optimiser(theirs.parameters())
+    x, y = tiny_corpus["train"][:24].view(2, 4, 3)
+    for _ in range(3):
+        trainer.step(x, y, trainer.model.initial_state(3))
+        plain.zero_grad()
+        theirs(x, y)[0].backward()
+        plain.step()
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(parameter, theirs.counterpart(name), rtol=1e-6, atol=1e-8)
+
+
+def test_average_of_the_weights_is_that_written_by_hand(tiny_setting, tiny_corpus):
+    trainer = Trainer(tiny_setting(average=0.3, lr=1.0), tiny_corpus)
+    expected = [p.detach().double() for p in trainer.parameters]
+    x, y = tiny_corpus["train"][:24].view(2, 4, 3)
+    for step in range(1, 9):
+        trainer.step(x, y, trainer.model.initial_state(3))
+        decay = min(0.3, step / (step + 10))  # reaches 0.3 at the fifth step
+        weights = [p.detach().double() for p in trainer.parameters]
+        expected = [decay * a + (1 - decay) * w for a, w in zip(expected, weights, strict=True)]
+    last = [p.detach().clone() for p in trainer.parameters]
+    averaged = list(trainer.weights().values())
+    torch.testing.assert_close(averaged, expected, rtol=1e-5, atol=1e-6, check_dtype=False)
+    assert not torch.allclose(averaged[0], last[0], rtol=1e-3)
+    assert all(map(torch.equal, trainer.parameters, last))  # the model itself goes on unaveraged
+
+
+def test_averaged_weights_are_what_is_evaluated(tiny_setting, tiny_corpus):
+    trainer = Trainer(tiny_setting(average=0.99), tiny_corpus)
+    row = trainer.run_epoch()
+    without = perplexity(token_losses(trainer.model, tiny_corpus["valid"]))
+    with trainer.averaged():
+        within = perplexity(token_losses(trainer.model, tiny_corpus["valid"]))
+    assert row["valid"] == within
+    assert within != pytest.approx(without, rel=1e-3)
+
+
+# ---------------------------------------------------------------- a run
+@pytest.fixture
+def finished(tiny_setting, tiny_corpus, tmp_path) -> Run:
+    train(tiny_setting(epochs=5), tiny_corpus, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_training_learns(cell, tiny_setting, tiny_corpus, tmp_path):
+    setting = tiny_setting(cell=cell, epochs=6, lr=2.0 if cell == "rnn" else 8.0)
+    before = perplexity(token_losses(Trainer(setting, tiny_corpus).model, tiny_corpus["valid"]))
+    metrics = train(setting, tiny_corpus, tmp_path)
+    assert before > 5
+    assert metrics["valid"]["perplexity"] < 2.5  # three sentence kinds to choose among: about 1.6
+    assert metrics["status"] == "finished"
+
+
+def test_run_leaves_all_its_files_and_nothing_else(finished):
+    names = {path.name for path in finished.folder.iterdir()} - {".lock"}
+    assert names == FILES
+
+
+def test_history_has_a_row_an_epoch(finished):
+    history = finished.history
+    assert list(history.columns) == HISTORY
+    assert history["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert history["lr"].tolist() == pytest.approx([5.0, 4.0, 3.0, 2.0, 1.0])
+    assert (history["seconds"].diff()[1:] > 0).all()
+    assert history.notna().all(axis=None)
+
+
+def test_metrics_are_those_of_the_saved_weights_measured_independently(finished, tiny_corpus):
+    model = load_model(finished, tiny_corpus).double().eval()
+    for split, ids in tiny_corpus.splits.items():
+        losses, found = word_by_word(model, ids, 10), finished.metrics[split]
+        assert found["loss"] == pytest.approx(losses.mean().item(), abs=1e-5)
+        assert found["perplexity"] == pytest.approx(math.exp(found["loss"]))
+        assert found["tokens"] == len(ids) - 1
+
+
+def test_metrics_say_what_the_run_was(finished, tiny_corpus):
+    metrics, history = finished.metrics, finished.history
+    assert metrics["best_epoch"] == history.loc[history["valid"].idxmin(), "epoch"]
+    assert metrics["valid"]["perplexity"] == pytest.approx(history["valid"].min(), rel=0.01)
+    assert metrics["types"] == len(tiny_corpus.words)
+    assert metrics["parameters"] == sum(w.numel() for w in finished.read_weights()[0].values())
+    assert metrics["floor"] == {}
+
+
+def test_samples_and_analysis_are_of_this_corpus(finished, tiny_corpus):
+    assert set(finished.samples[0]["text"].split()) <= set(tiny_corpus.words)
+    assert sum(finished.analysis["sentences"]["tokens"]) == len(tiny_corpus["test"]) - 1
+
+
+def test_weights_kept_are_the_best_on_validation_not_the_last(tiny_setting, tiny_corpus, tmp_path):
+    # trained on the test split's opposite, it gets worse on validation once it overfits
+    setting = tiny_setting(epochs=8, lr=20.0, schedule="plateau", decay=1.0, clip=1.0)
+    metrics = train(setting, tiny_corpus, tmp_path)
+    history = Run(tmp_path).history
+    best, last = history["valid"].min(), history["valid"].iloc[-1]
+    assert last > 1.05 * best
+    assert metrics["valid"]["perplexity"] == pytest.approx(best, rel=0.02)
+
+
+def test_history_measures_training_on_a_part_as_long_as_validation(tiny_setting, tiny_corpus):
+    trainer = Trainer(tiny_setting(dropout=0.5), tiny_corpus)
+    row = trainer.run_epoch()
+    part = tiny_corpus["train"][: len(tiny_corpus["valid"])]
+    assert row["train"] == perplexity(token_losses(trainer.model, part))
+    assert row["test"] == perplexity(token_losses(trainer.model, tiny_corpus["test"]))
+
+
+def test_steps_report_epoch_fraction_and_running_perplexity(tiny_setting, tiny_corpus, tmp_path):
+    steps, rows = [], []
+    train(tiny_setting(), tiny_corpus, tmp_path, rows.append, lambda *step: steps.append(step))
+    assert [epoch for epoch, fraction, _ in steps if fraction == 1] == [0, 1]
+    assert steps == sorted(steps, key=lambda step: step[:2])
+    ends = [running for _, fraction, running in steps if fraction == 1]
+    assert ends == [row["train_running"] for row in rows[-1]]
+
+
+def test_epochs_get_the_history_so_far_from_the_start_on(tiny_setting, tiny_corpus, tmp_path):
+    lengths = []
+    train(tiny_setting(), tiny_corpus, tmp_path, lambda rows: lengths.append(len(rows)))
+    assert lengths == [0, 1, 2]
+
+
+def test_tied_model_trains_and_is_saved_once(tiny_setting, tiny_corpus, tmp_path):
+    metrics = train(tiny_setting(tied=True), tiny_corpus, tmp_path)
+    weights, _ = Run(tmp_path).read_weights()
+    assert "output.weight" not in weights
+    assert metrics["parameters"] == sum(w.numel() for w in weights.values())
+    valid = Run(tmp_path).history["valid"].min()
+    assert metrics["valid"]["perplexity"] == pytest.approx(valid, rel=0.01)
+
+
+def snapshot(folder) -> dict:
+    files = (path for path in folder.iterdir() if path.name != ".lock")
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_finished_run_is_not_trained_again(finished, tiny_setting, tiny_corpus):
+    before, shown = snapshot(finished.folder), []
+
+    def never(*step):
+        pytest.fail("trained again")
+
+    metrics = train(tiny_setting(epochs=5), tiny_corpus, finished.folder, shown.append, never)
+    assert metrics == finished.metrics
+    assert snapshot(finished.folder) == before
+    assert [len(rows) for rows in shown] == [5]
+
+
+def test_folder_of_another_setting_is_not_trained_in(finished, tiny_setting, tiny_corpus):
+    before = snapshot(finished.folder)
+    with pytest.raises(RunError, match="another setting"):
+        train(tiny_setting(epochs=6), tiny_corpus, finished.folder)
+    assert snapshot(finished.folder) == before
+
+
+# ---------------------------------------------------------------- stopped and started again
+CASES = {
+    "momentum": {"momentum": 0.9, "lr": 1.0, "dropout": 0.3},
+    "adamw": {"optimiser": "adamw", "lr": 0.03, "schedule": "cosine", "weight_decay": 0.1},
+    "average": {"average": 0.95, "cell": "gru", "dropout": 0.3},
+    "plateau": {"schedule": "plateau", "lr": 30.0, "clip": 1.0, "decay": 0.7},
+}
+
+
+def results(folder) -> tuple:
+    """All that must not depend on where a run was stopped."""
+    run = Run(folder)
+    weights = (run.folder / "weights.safetensors").read_bytes()
+    history = run.history.drop(columns=TIMES).to_dict("list")
+    return history, weights, run.metrics, run.samples, run.analysis
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The results of a case's run that is never stopped, computed once."""
+    known = {}
+
+    def get(case, setting, corpus):
+        if case not in known:
+            folder = tmp_path_factory.mktemp(case)
+            train(setting, corpus, folder)
+            known[case] = results(folder)
+        return known[case]
+
+    return get
+
+
+class Stop(Exception):
+    """What ends a process in the middle."""
+
+
+def stop_after_epoch(number, error):
+    def on_epoch(rows):
+        if len(rows) == number:
+            raise error
+
+    return {"on_epoch": on_epoch}
+
+
+def stop_within_epoch(number, error):
+    def on_step(epochs_finished, fraction, running):
+        if epochs_finished == number and fraction > 0.5:
+            raise error
+
+    return {"on_step": on_step}
+
+
+@pytest.mark.parametrize("stop", [stop_after_epoch, stop_within_epoch])
+@pytest.mark.parametrize("case", CASES)
+def test_stopped_run_ends_bit_for_bit_as_if_never_stopped(
+    case, stop, tiny_setting, tiny_corpus, tmp_path, uninterrupted
+):
+    setting = tiny_setting(epochs=4, **CASES[case])
+    for number in (1, 3):
+        with pytest.raises(Stop):
+            train(setting, tiny_corpus, tmp_path, **stop(number, Stop()))
+        assert len(Run(tmp_path).history) == number
+        assert not Run(tmp_path).done
+    train(setting, tiny_corpus, tmp_path)
+    assert results(tmp_path) == uninterrupted(case, setting, tiny_corpus)
+
+
+def test_plateau_case_cuts_its_rate(tiny_setting, tiny_corpus, uninterrupted):
+    setting = tiny_setting(epochs=4, **CASES["plateau"])
+    history = uninterrupted("plateau", setting, tiny_corpus)[0]
+    cuts, best = 0, math.inf
+    for rate, valid in zip(history["lr"], history["valid"], strict=True):
+        assert rate == pytest.approx(30.0 * 0.7**cuts)
+        cuts, best = cuts + (valid >= best), min(best, valid)
+    assert len(set(history["lr"])) > 1
+
+
+@pytest.mark.parametrize(
+    "method", ["write_weights", "write_checkpoint", "write_history", "write", "finish"]
+)
+def test_run_that_fails_while_writing_goes_on_from_there(
+    method, tiny_setting, tiny_corpus, tmp_path, monkeypatch, uninterrupted
+):
+    setting, calls = tiny_setting(epochs=4, **CASES["momentum"]), []
+    write = getattr(Run, method)
+
+    def failing(self, *arguments):
+        calls.append(method)
+        if len(calls) == 2 or method == "finish":
+            raise OSError("disk full")
+        return write(self, *arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(Run, method, failing)
+        train(setting, tiny_corpus, tmp_path)
+    train(setting, tiny_corpus, tmp_path)
+    assert results(tmp_path) == uninterrupted("momentum", setting, tiny_corpus)
+
+
+@pytest.mark.parametrize("stop", [stop_after_epoch, stop_within_epoch])
+def test_interrupted_run_says_where_it_goes_on(stop, tiny_setting, tiny_corpus, tmp_path):
+    with pytest.raises(RunError, match="stopped after epoch 1: start it again") as error:
+        train(tiny_setting(), tiny_corpus, tmp_path, **stop(1, KeyboardInterrupt()))
+    assert "\n" not in str(error.value)
+
+
+def test_seconds_add_up_over_a_stop(tiny_setting, tiny_corpus, tmp_path):
+    with pytest.raises(Stop):
+        train(tiny_setting(), tiny_corpus, tmp_path, **stop_after_epoch(1, Stop()))
+    before = Run(tmp_path).history["seconds"].iloc[0]
+    train(tiny_setting(), tiny_corpus, tmp_path)
+    after = Run(tmp_path).history["seconds"]
+    assert after.iloc[0] == before
+    assert after.iloc[1] > before
+
+
+def test_seed_makes_the_run(tiny_setting, tiny_corpus, tmp_path):
+    settings = [tiny_setting(dropout=0.3), tiny_setting(dropout=0.3)]
+    settings.append(replace(settings[0], seed=2))
+    for n, setting in enumerate(settings):
+        torch.manual_seed(n)  # what was drawn before does not matter
+        train(setting, tiny_corpus, tmp_path / str(n))
+    one, again, other = (results(tmp_path / str(n)) for n in range(3))
+    assert one == again
+    assert one[0]["valid"] != other[0]["valid"]
+
+
+# ---------------------------------------------------------------- diverged
+def blow_up(when):
+    """A schedule by which the rate is enormous from the time on that `when` names."""
+    return lambda setting, epoch, fraction, cuts=0: 1e30 if when(epoch, fraction) else setting.lr
+
+
+def diverge(setting, corpus, folder, monkeypatch, when) -> Run:
+    monkeypatch.setattr(training, "learning_rate", blow_up(when))
+    assert train(setting, corpus, folder)["status"] == "diverged"
+    return Run(folder)
+
+
+def test_diverged_run_keeps_what_was_best(tiny_setting, tiny_corpus, tmp_path, monkeypatch):
+    setting = tiny_setting(epochs=4, clip=0.0, lr=2.0)
+    run = diverge(setting, tiny_corpus, tmp_path, monkeypatch, lambda epoch, _: epoch == 2)
+    history = run.history
+    assert history["epoch"].tolist() == [1, 2]
+    assert run.metrics["best_epoch"] == 2
+    assert "epoch 3" in run.metrics["reason"]
+    valid = perplexity(token_losses(load_model(run, tiny_corpus), tiny_corpus["valid"]))
+    assert run.metrics["valid"]["perplexity"] == pytest.approx(valid)
+    assert valid == pytest.approx(history["valid"].min(), rel=0.01)
+
+
+def test_run_that_diverges_in_its_first_epoch_is_done_without_weights(
+    tiny_setting, tiny_corpus, tmp_path, monkeypatch
+):
+    setting = tiny_setting(clip=0.0)
+    run = diverge(setting, tiny_corpus, tmp_path, monkeypatch, lambda epoch, _: True)
+    assert run.done
+    assert run.metrics["best_epoch"] is None
+    assert not (tmp_path / "weights.safetensors").exists()
+    assert train(setting, tiny_corpus, tmp_path, on_step=pytest.fail) == run.metrics
+
+
+def test_last_step_of_an_epoch_can_diverge_too(tiny_setting, tiny_corpus, tmp_path, monkeypatch):
+    setting = tiny_setting(epochs=3, clip=0.0, lr=2.0)
+    steps = len(list(tiny_corpus["train"])) // 4 // 5  # at least that many windows an epoch
+    run = diverge(
+        setting,
+        tiny_corpus,
+        tmp_path,
+        monkeypatch,
+        lambda epoch, fraction: epoch == 1 and fraction > 1 - 1.5 / steps,
+    )
+    assert run.history["epoch"].tolist() == [1]
+    assert run.metrics["best_epoch"] == 1
+
+
+@pytest.mark.parametrize("on_step", [None, lambda *step: None])
+def test_loss_too_large_for_a_perplexity_is_divergence(
+    on_step, tiny_setting, tiny_corpus, tmp_path
+):
+    """The loss is some thousands, not yet infinite, when its exponential is."""
+    setting = tiny_setting(clip=0.0, lr=1000.0)
+    metrics = train(setting, tiny_corpus, tmp_path, on_step=on_step)
+    assert metrics["status"] == "diverged"
+    assert json.loads((tmp_path / "metrics.json").read_text()) == metrics
