@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study report publish lab test lint
+.PHONY: setup demo study report publish lab test bench
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -24,7 +24,10 @@ report: setup  ## the PDF report of your own study
 publish: setup  ## your finished study becomes the published one
 	$(BIN)/python -m ptb.study publish dropout
 
-lab: setup
+bench: setup  ## tokens a second against a plain loop and the limit: report/benchmark.json
+	$(BIN)/python benchmarks/throughput.py
+
+lab: setup  ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab notebooks
 
 test: setup

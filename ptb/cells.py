@@ -31,16 +31,26 @@ def lstm_step(
 
 
 def gru_step(
-    x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    x: Tensor,
+    h: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
+    reset: str = "after",
 ) -> Tensor:
-    """Cho et al. 2014 as in cuDNN and `nn.GRU`: the reset gate acts after the product.
+    """Cho et al. 2014; the reset gate acts "after" the product, as in `nn.GRU`, or "before" it.
 
     x (B, I), h (B, H), w_ih (3H, I), w_hh (3H, H), biases (3H,) -> the new h (B, H).
     """
     x_r, x_z, x_n = (x @ w_ih.T + b_ih).chunk(3, dim=1)  # (B, H) each
     h_r, h_z, h_n = (h @ w_hh.T + b_hh).chunk(3, dim=1)
     r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
-    n = torch.tanh(x_n + r * h_n)
+    if reset == "before":
+        size = h.shape[1]
+        n = torch.tanh(x_n + (r * h) @ w_hh[2 * size :].T + b_hh[2 * size :])
+    else:
+        n = torch.tanh(x_n + r * h_n)
     return z * h + (1 - z) * n
 
 

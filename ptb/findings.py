@@ -37,6 +37,27 @@ def _verdict(valid: float, level: int) -> str:
     return "reached" if valid < level else "not reached"
 
 
+def readme_results(table: pd.DataFrame) -> str:
+    """The README's table of perplexities, in Markdown."""
+    frame = perplexities(table)
+    return _markdown(frame[["setting", "train", "valid", "test", "bar", "best epoch", "minutes"]])
+
+
+def readme_commands(table: pd.DataFrame) -> str:
+    """The README's table of how to train each setting, what it costs and what it reaches."""
+    frame = perplexities(table)
+    frame["command, in `notebooks/`"] = [
+        f"`papermill train.ipynb out.ipynb -p cell {cell} -p dropout {dropout:g}`"
+        for cell, dropout in zip(table["cell"], table["dropout"], strict=True)
+    ]
+    return _markdown(frame[["setting", "command, in `notebooks/`", "minutes", "valid", "test"]])
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    rows = [frame.columns, ["---"] * len(frame.columns), *frame.to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def recipes(table: pd.DataFrame) -> pd.DataFrame:
     """Each run's recipe: what differs between the runs; see `common` for the rest."""
     rows = []

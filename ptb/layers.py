@@ -18,9 +18,22 @@ from ptb.cells import GATES
 from ptb.products import product
 
 
+def dropout(x: Tensor, p: float) -> Tensor:
+    """x with each entry dropped with probability p and the others scaled to keep the mean.
+
+    As `F.dropout`, but four entries take one draw of 64 bits: p is rounded to a multiple of 2⁻¹⁶,
+    and the scale is that of the rounded p.
+    """
+    dropped = round(p * 2**16)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
+    bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view_as(x)
+    keep = (bits >= dropped - 2**15).to(x.dtype).mul_(2**16 / (2**16 - dropped))
+    return x * keep
+
+
 def _input_products(x: Tensor, w_ih: Tensor, bias: Tensor) -> Tensor:
     """W_ih x + bias for all steps in one product: (T, B, G·H)."""
-    return product(x.flatten(0, 1), w_ih.T).add_(bias).view(*x.shape[:2], -1)
+    return product(x.flatten(0, 1), w_ih.T, bias).view(*x.shape[:2], -1)
 
 
 def _sequence(first: Tensor, steps: int) -> Tensor:
@@ -49,14 +62,13 @@ class _GRU(Function):
         gates = _input_products(x, w_ih, b_ih)  # becomes r, z, n in place
         h, h_n = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
         recurrent = w_hh.T.contiguous()
-        for t in range(steps):
-            products = product(h[t], recurrent).add_(b_hh)
-            gate = gates[t]
-            gate[:, : 2 * size].add_(products[:, : 2 * size]).sigmoid_()
-            r, z, n = gate.chunk(3, dim=1)
+        rz, r, z, n = (part.unbind() for part in _gru_parts(gates))
+        for t, (before, after) in enumerate(zip(h[:-1].unbind(), h[1:].unbind(), strict=True)):
+            products = product(before, recurrent, b_hh)
+            rz[t].add_(products[:, : 2 * size]).sigmoid_()
             h_n[t] = products[:, 2 * size :]
-            n.addcmul_(r, h_n[t]).tanh_()
-            torch.lerp(n, h[t], z, out=h[t + 1])  # n + z (h - n)
+            n[t].addcmul_(r[t], h_n[t]).tanh_()
+            torch.lerp(n[t], before, z[t], out=after)  # n + z (h - n)
         ctx.save_for_backward(x, w_ih, w_hh, gates, h, h_n)
         return h[1:], h[-1].clone()
 
@@ -64,19 +76,68 @@ class _GRU(Function):
     @once_differentiable
     def backward(ctx, dy, dh):
         x, w_ih, w_hh, gates, h, h_n = ctx.saved_tensors
-        r, z, n = gates.chunk(3, dim=2)
-        to_n = (1 - z) * (1 - n * n)  # d(pre-activation of n) / dh', all steps: (T, B, H)
-        to_r = to_n * h_n * r * (1 - r)
-        factors = torch.stack((to_r, (h[:-1] - n) * z * (1 - z), to_n * r), dim=2)
-        dgh = torch.empty_like(gates)
-        split, dhs, dh = dgh.unflatten(2, (3, -1)), torch.empty_like(h[1:]), dh.clone()
+        _, r, z, n = _gru_parts(gates)
+        factors = gates.new_empty(*h_n.shape[:2], 3, h_n.shape[2])  # (T, B, 3, H)
+        to_r, to_z, to_h_n = factors.unbind(2)  # d(pre-activation) / dh', all steps
+        to_n = (1 - z).mul_(1 - n * n)
+        torch.mul(to_n, r, out=to_h_n)
+        torch.mul(to_h_n, h_n, out=to_r).mul_(1 - r)
+        torch.sub(h[:-1], n, out=to_z).mul_(torch.addcmul(z, z, z, value=-1))  # z (1 - z)
+        dgh, dhs, dh = torch.empty_like(gates), torch.empty_like(h_n), dh.clone()
+        split, z = dgh.unflatten(2, (3, -1)), z.unbind()
         for t in reversed(range(len(x))):
             torch.add(dh, dy[t], out=dhs[t])
             torch.mul(factors[t], dhs[t].unsqueeze(1), out=split[t])
             dh = product(dgh[t], w_hh).addcmul_(dhs[t], z[t])
-        dgx = torch.cat((dgh[..., : 2 * h.shape[2]], to_n * dhs), dim=2)
+        dgx = dgh.clone()
+        torch.mul(to_n, dhs, out=_gru_parts(dgx)[3])
         dx, dw_ih, dw_hh, db_ih, db_hh = _weight_gradients(x, h, dgx, dgh, w_ih)
         return dx, dh, dw_ih, dw_hh, db_ih, db_hh
+
+
+def _gru_parts(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Views of (T, B, 3H): r and z together, r, z, n."""
+    r, z, n = gates.chunk(3, dim=2)
+    return gates[..., : 2 * r.shape[2]], r, z, n
+
+
+class _GRUResetBefore(Function):
+    @staticmethod
+    def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
+        size, steps = h0.shape[1], x.shape[0]
+        gates = _input_products(x, w_ih, b_ih + b_hh)  # becomes r, z, n in place
+        h, rh = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
+        to_gates, to_n = w_hh[: 2 * size].T.contiguous(), w_hh[2 * size :].T.contiguous()
+        for t in range(steps):
+            gates[t, :, : 2 * size].add_(product(h[t], to_gates)).sigmoid_()
+            r, z, n = gates[t].chunk(3, dim=1)
+            torch.mul(r, h[t], out=rh[t])
+            n.add_(product(rh[t], to_n)).tanh_()
+            torch.lerp(n, h[t], z, out=h[t + 1])  # n + z (h - n)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, h, rh)
+        return h[1:], h[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):
+        x, w_ih, w_hh, gates, h, rh = ctx.saved_tensors
+        size = h.shape[2]
+        r, z, n = gates.chunk(3, dim=2)
+        to_n, to_z = (1 - z) * (1 - n * n), (h[:-1] - n) * z * (1 - z)  # d(pre-activation) / dh'
+        to_r = h[:-1] * r * (1 - r)  # d(pre-activation of r) / d(r h)
+        dgates, dh = torch.empty_like(gates), dh.clone()
+        for t in reversed(range(len(x))):
+            dh += dy[t]
+            dr, dz, dn = dgates[t].chunk(3, dim=1)
+            torch.mul(to_n[t], dh, out=dn)
+            drh = product(dn.contiguous(), w_hh[2 * size :])
+            torch.mul(to_r[t], drh, out=dr)
+            torch.mul(to_z[t], dh, out=dz)
+            through_gates = product(dgates[t, :, : 2 * size].contiguous(), w_hh[: 2 * size])
+            dh = through_gates.addcmul_(dh, z[t]).addcmul_(drh, r[t])
+        dx, dw_ih, dw_hh, db, _ = _weight_gradients(x, h, dgates, dgates, w_ih)
+        dw_hh[2 * size :] = dgates[..., 2 * size :].flatten(0, 1).T @ rh.flatten(0, 1)
+        return dx, dh, dw_ih, dw_hh, db, db
 
 
 class _RNN(Function):
@@ -109,7 +170,12 @@ def _lstm(x, h0, c0, *weights):
     return y, h[0], c[0]
 
 
-FUNCTIONS = {"lstm": _lstm, "gru": _GRU.apply, "rnn": _RNN.apply}
+FUNCTIONS = {
+    ("lstm", "after"): _lstm,
+    ("gru", "after"): _GRU.apply,
+    ("gru", "before"): _GRUResetBefore.apply,
+    ("rnn", "after"): _RNN.apply,
+}
 
 
 class Recurrent(nn.Module):
@@ -119,9 +185,9 @@ class Recurrent(nn.Module):
     for the LSTM, (h,) for the others. It returns y (T, B, hidden) and the state after step T.
     """
 
-    def __init__(self, cell: str, inputs: int, hidden: int):
+    def __init__(self, cell: str, inputs: int, hidden: int, reset: str = "after"):
         super().__init__()
-        self.cell, self.hidden = cell, hidden
+        self.cell, self.hidden, self.function = cell, hidden, FUNCTIONS[cell, reset]
         rows = GATES[cell] * hidden
         self.weight_ih = nn.Parameter(torch.empty(rows, inputs))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden))
@@ -135,5 +201,5 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        y, *state = FUNCTIONS[self.cell](x, *state, *weights)
+        y, *state = self.function(x, *state, *weights)
         return y, tuple(state)

@@ -5,6 +5,7 @@ logits, log-probabilities and gradients is ever passed over in memory three time
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
@@ -14,26 +15,20 @@ from ptb.products import product
 CHUNK = 175  # rows; 7 MB of logits at 10,000 words
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return product(hidden, weight.T).add_(bias)
-
-
 def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Each target's cross-entropy in nats, (N,), from hidden (N, H), weight (V, H), bias (V,)."""
     chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
-    losses = [
-        torch.nn.functional.cross_entropy(_logits(h, weight, bias), y, reduction="none")
-        for h, y in chunks
-    ]
+    losses = [F.cross_entropy(product(h, weight.T, bias), y, reduction="none") for h, y in chunks]
     return torch.cat(losses)
 
 
 def _softmax_(logits: Tensor, targets: Tensor) -> Tensor:
     """Turns logits (n, V) into probabilities in place; returns the targets' losses (n,)."""
-    largest, target = logits.amax(1), logits.gather(1, targets[:, None])[:, 0]
+    target = logits.gather(1, targets[:, None])  # (n, 1)
+    largest = logits.amax(1, keepdim=True)
     torch.softmax(logits, 1, out=logits)
     # log Σ exp = largest − log(largest probability), which is at least 1/V: no underflow
-    return largest - logits.amax(1).log() - target
+    return (largest - logits.amax(1, keepdim=True).log() - target)[:, 0]
 
 
 class _CrossEntropy(Function):
@@ -42,7 +37,7 @@ class _CrossEntropy(Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets):
         rows, losses = len(targets), []
-        logits = _logits(hidden, weight, bias)  # (N, V), becomes d(sum of losses) / d(logits)
+        logits = product(hidden, weight.T, bias)  # (N, V), becomes d(sum of losses) / d(logits)
         for chunk, y in zip(logits.split(CHUNK), targets.split(CHUNK), strict=True):
             losses.append(_softmax_(chunk, y))
             chunk.scatter_add_(1, y[:, None], chunk.new_full((len(y), 1), -1.0))  # p − onehot
@@ -56,7 +51,10 @@ class _CrossEntropy(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, dloss):
-        return *(dloss * gradient for gradient in ctx.saved_tensors), None
+        gradients = ctx.saved_tensors
+        if dloss != 1:  # of what is trained on, it is 1
+            gradients = (dloss * gradient for gradient in gradients)
+        return *gradients, None
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
 """`LanguageModel`: embedding → recurrent layers with dropout between → output layer."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ptb.cells import GATES, parameter_count
-from ptb.layers import Recurrent
+from ptb.layers import Recurrent, dropout
 from ptb.loss import cross_entropy, token_losses
 from ptb.setting import PlainError, Setting
 
@@ -27,8 +26,12 @@ class LanguageModel(nn.Module):
         self.dropout, hidden = setting.dropout, setting.hidden
         self.embedding = nn.Embedding(vocabulary, setting.embedding)
         sizes = [setting.embedding] + [hidden] * (setting.layers - 1)
-        self.layers = nn.ModuleList(Recurrent(setting.cell, size, hidden) for size in sizes)
+        self.layers = nn.ModuleList(
+            Recurrent(setting.cell, size, hidden, setting.reset) for size in sizes
+        )
         self.output = nn.Linear(hidden, vocabulary)
+        # stored by columns: its gradient comes that way from the fastest product, and isn't copied
+        self.output.weight = nn.Parameter(torch.empty(hidden, vocabulary).T)  # (V, H)
         if setting.tied:
             self.output.weight = self.embedding.weight
         for weights in self.parameters():
@@ -46,7 +49,7 @@ class LanguageModel(nn.Module):
         return y, tuple(states)
 
     def _drop(self, y: Tensor) -> Tensor:
-        return F.dropout(y, self.dropout, self.training and self.dropout > 0)
+        return dropout(y, self.dropout) if self.training and self.dropout else y
 
     def loss(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
         """The mean cross-entropy of a window in nats a token, and the state, detached."""

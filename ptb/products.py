@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b for a (M, K) and b (K, N); fastest where both are contiguous. Not differentiable."""
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a @ b + bias for a (M, K), b (K, N), bias (N,); fastest where a and b are contiguous.
+
+    Not differentiable.
+    """
     if a.dtype == torch.float32 and a.device.type == "cpu" and torch.backends.mkldnn.is_available():
-        return torch.ops.mkldnn._linear_pointwise.default(a, b.T, None, "none", [], "")
-    return a @ b
+        return torch.ops.mkldnn._linear_pointwise.default(a, b.T, bias, "none", [], "")
+    return a @ b if bias is None else torch.addmm(bias, a, b)

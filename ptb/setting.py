@@ -20,6 +20,7 @@ class SettingError(PlainError, ValueError):
 
 CHOICES = {
     "cell": ("lstm", "gru", "rnn"),
+    "reset": ("after", "before"),
     "optimiser": ("sgd", "adamw"),
     "schedule": ("linear", "cosine", "hold", "plateau"),
 }
@@ -55,7 +56,8 @@ class Setting:
     "linear" to zero, "cosine" to zero, "hold" (lr for hold epochs, then times decay each epoch),
     "plateau" (times decay whenever an epoch does not improve the best validation perplexity).
     average is the decay a step of the exponential average of the weights, which then is what is
-    evaluated and saved (0: none).
+    evaluated and saved (0: none). reset: the GRU's reset gate acts "after" its product, as in torch
+    and cuDNN, or "before" it, as the exercise writes it.
     """
 
     cell: str = "lstm"
@@ -79,6 +81,7 @@ class Setting:
     average: float = 0.0
     epochs: int = 4
     seed: int = 1
+    reset: str = "after"
 
     def __post_init__(self):
         for field in fields(self):
@@ -87,6 +90,10 @@ class Setting:
         if self.tied and self.embedding != self.hidden:
             raise SettingError(
                 f"tied = True needs embedding = hidden, not {self.embedding} and {self.hidden}"
+            )
+        if self.reset != "after" and self.cell != "gru":
+            raise SettingError(
+                f"reset = {self.reset!r} is for the gru, not {self.cell}: use 'after'"
             )
         if self.momentum and self.optimiser != "sgd":
             raise SettingError(

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from ptb import figures
-from ptb.findings import epoch_line
+from ptb.findings import epoch_line, readme_commands, readme_results
 from ptb.runs import PUBLISHED, RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
 from ptb.setting import FOUR, PlainError, Setting, SettingError, meant, recipe
 
@@ -130,11 +131,24 @@ def publish(study: str) -> None:
 
 
 def rebuild(study: str) -> None:
-    """The published figures and PDF, from report/records alone."""
-    figures.save_all(four_settings(gather(find_runs(RECORDS / study))), ROOT / "figures")
+    """The published figures, the README's tables and the PDF, from report/records alone."""
+    table = four_settings(gather(find_runs(RECORDS / study)))
+    figures.save_all(table, ROOT / "figures")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (ROOT / "README.md").write_text(with_tables(readme, table), encoding="utf-8")
     pdf = _report(RECORDS / study, RECORDS / study)
     pdf.replace(ROOT / "report" / "report.pdf")
     (RECORDS / study / "report.ipynb").unlink()
+
+
+def with_tables(readme: str, table: pd.DataFrame) -> str:
+    """The README with its tables as the records have them, each between its two marks."""
+    tables = {"results": readme_results(table), "commands": readme_commands(table)}
+    for name, text in tables.items():
+        begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
+        before, rest = readme.split(begin)
+        readme = before + begin + text + end + rest.split(end)[1]
+    return readme
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import get_total_norm
 
 from ptb.corpus import SPLITS, Corpus, windows
 from ptb.evaluation import analyse, load_model, perplexity, summary, token_losses, write_samples
@@ -32,8 +32,8 @@ def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) 
 def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
     decay = setting.weight_decay
     if setting.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, setting.lr, weight_decay=decay, fused=True)
-    return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay, fused=True)
+        return torch.optim.AdamW(parameters, setting.lr, weight_decay=decay)
+    return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay)
 
 
 LARGEST = math.log(sys.float_info.max)  # a mean loss beyond it has no finite perplexity
@@ -56,6 +56,7 @@ class Trainer:
         self.model = build(setting, len(corpus.words)).to(self.device)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(setting, self.parameters)
+        self.plain_sgd = setting.optimiser == "sgd" and not setting.momentum + setting.weight_decay
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
@@ -75,16 +76,26 @@ class Trainer:
 
     def step(self, x: Tensor, y: Tensor, state, fraction: float = 0.0):
         """One update on a window; returns its mean loss in nats a token and the next state."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.setting, self.epoch, fraction, self.cuts)
         loss, state = self.model.loss(x, y, state)
         self.optimiser.zero_grad()
         loss.backward()
-        if self.setting.clip:
-            clip_grad_norm_(self.parameters, self.setting.clip)
-        self.optimiser.step()
+        lr = learning_rate(self.setting, self.epoch, fraction, self.cuts)
+        self._update(lr, [p.grad for p in self.parameters])
         self._average()
         return loss.detach(), state
+
+    @torch.no_grad()
+    def _update(self, lr: float, gradients: list[Tensor]) -> None:
+        """Clips by the norm over all gradients, and steps; plain SGD takes the cut in its rate."""
+        if self.setting.clip:
+            shrink = (self.setting.clip / (get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
+            if self.plain_sgd:
+                lr *= shrink.item()
+            else:
+                torch._foreach_mul_(gradients, shrink)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        self.optimiser.step()
 
     @torch.no_grad()
     def _average(self) -> None:

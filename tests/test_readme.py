@@ -8,7 +8,8 @@ import pytest
 from test_notebooks import TINY, command, parameters
 
 from ptb.corpus import CorpusError, find_penn_treebank
-from ptb.runs import RECORDS, ROOT, find_runs
+from ptb.runs import RECORDS, ROOT, find_runs, four_settings, gather
+from ptb.study import parse, with_tables
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
@@ -48,8 +49,6 @@ def test_papermill_lines_run(line, tmp_path):
 @pytest.mark.parametrize("line", MODULES)
 def test_module_commands_take_their_arguments(line):
     """Parsed as far as the names of action and study; the work itself is too long for a test."""
-    from ptb.study import parse
-
     options = parse(shlex.split(line)[3:])
     assert options.action and options.study
 
@@ -60,10 +59,8 @@ def test_all_kinds_of_commands_are_shown():
     assert "jupyter nbconvert report.ipynb --to pdf" in COMMANDS
 
 
-def test_results_are_the_records():
-    for run in find_runs(RECORDS / "dropout"):
-        for split in ("train", "valid", "test"):
-            assert f"{run.metrics[split]['perplexity']:.1f}" in README
+def test_tables_are_the_records():
+    assert with_tables(README, four_settings(gather(find_runs(RECORDS / "dropout")))) == README
 
 
 @pytest.mark.skipif(not have_penn_treebank(), reason="needs Penn Treebank: PTB_DATA or data/ptb")

@@ -72,7 +72,8 @@ def test_steps_follow_the_schedule_within_an_epoch(tiny_setting, tiny_corpus, mo
 def clipped(gradients: list[torch.Tensor], clip: float) -> list[torch.Tensor]:
     norm = math.sqrt(sum((gradient**2).sum().item() for gradient in gradients))
     assert norm > 0.1  # else the clipped case clips nothing
-    return [g * (min(1, clip / norm) if clip else 1) for g in gradients]
+    factor = min(1, clip / (norm + 1e-6)) if clip else 1  # 1e-6 is torch's
+    return [g * factor for g in gradients]
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.05, 50.0])
@@ -89,9 +90,8 @@ def test_one_step_is_plain_gradient_descent(cell, clip, tiny_setting, tiny_corpu
     expected = [(p - 2.0 * g).detach() for p, g in zip(parameters, gradients, strict=True)]
     loss, _ = trainer.step(x, y, model.initial_state(3))
     assert loss.item() == pytest.approx(expected_loss.item(), abs=1e-12)
-    torch.testing.assert_close(
-        [p.detach() for p in model.parameters()], expected, rtol=1e-6, atol=1e-8
-    )
+    found = [p.detach() for p in model.parameters()]
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_steps_are_those_of_torchs_optimiser(chosen, optimiser, tiny_setting, ti
         theirs(x, y)[0].backward()
         plain.step()
     for name, parameter in trainer.model.named_parameters():
-        torch.testing.assert_close(parameter, theirs.counterpart(name), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(parameter, theirs.counterpart(name), rtol=1e-10, atol=1e-10)
 
 
 def test_average_of_the_weights_is_that_written_by_hand(tiny_setting, tiny_corpus):
@@ -154,11 +154,11 @@ def finished(tiny_setting, tiny_corpus, tmp_path) -> Run:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_training_learns(cell, tiny_setting, tiny_corpus, tmp_path):
-    setting = tiny_setting(cell=cell, epochs=6, lr=2.0 if cell == "rnn" else 8.0)
+    setting = tiny_setting(cell=cell, epochs=6)
     before = perplexity(token_losses(Trainer(setting, tiny_corpus).model, tiny_corpus["valid"]))
     metrics = train(setting, tiny_corpus, tmp_path)
-    assert before > 5
-    assert metrics["valid"]["perplexity"] < 2.5  # three sentence kinds to choose among: about 1.6
+    assert before > 6
+    assert metrics["valid"]["perplexity"] < 2.2  # one of four sentences, 4.5 words each: about 1.4
     assert metrics["status"] == "finished"
 
 
@@ -200,7 +200,6 @@ def test_samples_and_analysis_are_of_this_corpus(finished, tiny_corpus):
 
 
 def test_weights_kept_are_the_best_on_validation_not_the_last(tiny_setting, tiny_corpus, tmp_path):
-    # trained on the test split's opposite, it gets worse on validation once it overfits
     setting = tiny_setting(epochs=8, lr=20.0, schedule="plateau", decay=1.0, clip=1.0)
     metrics = train(setting, tiny_corpus, tmp_path)
     history = Run(tmp_path).history
@@ -351,11 +350,11 @@ def test_run_that_fails_while_writing_goes_on_from_there(
     setting, calls = tiny_setting(epochs=4, **CASES["momentum"]), []
     write = getattr(Run, method)
 
-    def failing(self, *arguments):
+    def failing(self, *arguments, **options):
         calls.append(method)
         if len(calls) == 2 or method == "finish":
             raise OSError("disk full")
-        return write(self, *arguments)
+        return write(self, *arguments, **options)
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
         patch.setattr(Run, method, failing)
@@ -443,10 +442,11 @@ def test_last_step_of_an_epoch_can_diverge_too(tiny_setting, tiny_corpus, tmp_pa
 
 @pytest.mark.parametrize("on_step", [None, lambda *step: None])
 def test_loss_too_large_for_a_perplexity_is_divergence(
-    on_step, tiny_setting, tiny_corpus, tmp_path
+    on_step, tiny_setting, tiny_corpus, tmp_path, monkeypatch
 ):
-    """The loss is some thousands, not yet infinite, when its exponential is."""
-    setting = tiny_setting(clip=0.0, lr=1000.0)
-    metrics = train(setting, tiny_corpus, tmp_path, on_step=on_step)
+    """The loss is some thousands, far from infinite, when its exponential is infinite."""
+    monkeypatch.setattr(training, "learning_rate", lambda *_: 1e5)
+    metrics = train(tiny_setting(clip=0.0), tiny_corpus, tmp_path, on_step=on_step)
     assert metrics["status"] == "diverged"
+    assert 1e3 < float(metrics["reason"].split()[1]) < math.inf
     assert json.loads((tmp_path / "metrics.json").read_text()) == metrics

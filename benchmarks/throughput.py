@@ -1,0 +1,223 @@
+"""Tokens a second: a plain PyTorch loop, this project's training step, and the machine's limit.
+
+The limit is the time of only the matrix products that a step needs, each by the faster of torch's
+own product into a preallocated output and the project's `product`. All three take turns in one
+process; figures are medians of rounds after a warm-up. Then memory, two processes side by side, and
+the time from starting train.ipynb to its first step. Writes report/benchmark.json.
+"""
+
+import json
+import multiprocessing
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+import nbformat
+import psutil
+import torch
+from nbclient import NotebookClient
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from ptb.cells import GATES
+from ptb.corpus import Corpus
+from ptb.products import product
+from ptb.runs import ROOT, environment, write_json
+from ptb.setting import Setting
+from ptb.training import Trainer
+
+T, B, H, V = 35, 20, 200, 10_000
+ROUNDS, STEPS = 7, 15
+
+
+def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Windows of made-up words with Zipf's frequencies, as a text's are."""
+    weights = 1 / torch.arange(1, V + 1)
+    words = torch.multinomial(weights, count * T * B + 1, True)
+    return [tuple(words[i : i + T * B].view(T, B) for i in (n, n + 1)) for n in range(count)]
+
+
+class PlainModel(nn.Module):
+    """The model as a user would write it."""
+
+    def __init__(self, cell: str):
+        super().__init__()
+        self.embedding = nn.Embedding(V, H)
+        self.rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](H, H, 2, dropout=0.3)
+        self.output = nn.Linear(H, V)
+        self.drop = nn.Dropout(0.3)
+        for weights in self.parameters():
+            nn.init.uniform_(weights, -0.1, 0.1)
+
+    def forward(self, x, state):
+        y, state = self.rnn(self.drop(self.embedding(x)), state)
+        return self.output(self.drop(y)), state
+
+
+class Plain:
+    """The plain loop: nn modules, cross_entropy, clip_grad_norm_, SGD."""
+
+    def __init__(self, cell: str):
+        self.model = PlainModel(cell)
+        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=1.0)
+        self.state = None
+
+    def step(self, x, y):
+        logits, state = self.model(x, self.state)
+        loss = cross_entropy(logits.view(-1, V), y.reshape(-1))
+        self.optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 0.25)
+        self.optimiser.step()
+        self.state = state.detach() if torch.is_tensor(state) else tuple(s.detach() for s in state)
+        return loss.item()
+
+
+def made_up_corpus() -> Corpus:
+    ids = torch.randint(V, (2 * T * B,))
+    return Corpus(
+        "made up", tuple(map(str, range(V))), dict.fromkeys(("train", "valid", "test"), ids)
+    )
+
+
+class Ours:
+    """The project's training step, through its public interface."""
+
+    def __init__(self, cell: str, average: float = 0.0):
+        setting = Setting(cell=cell, dropout=0.3, lr=1.0, schedule="hold", hold=9, average=average)
+        self.trainer = Trainer(setting, made_up_corpus())
+        self.trainer.model.train()
+        self.state = self.trainer.model.initial_state(B)
+
+    def step(self, x, y):
+        loss, self.state = self.trainer.step(x, y, self.state)
+        return loss.item()
+
+
+def needed_products(cell: str) -> list[tuple[int, int, int, int]]:
+    """(M, K, N, times a step) of every product that training the model cannot avoid."""
+    gates, rows = GATES[cell] * H, T * B
+    output = [(rows, H, V, 1), (rows, V, H, 1), (H, rows, V, 1)]
+    batched = [(rows, H, gates, 2), (rows, gates, H, 2), (H, rows, gates, 4)]
+    recurrent = [(B, H, gates, 2 * T), (B, gates, H, 2 * T)]
+    return output + batched + recurrent
+
+
+class Limit:
+    """Only the products, each by the faster of two ways."""
+
+    def __init__(self, cell: str):
+        self.work = [(self._faster(m, k, n), times) for m, k, n, times in needed_products(cell)]
+
+    @staticmethod
+    def _faster(m: int, k: int, n: int):
+        a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+        ways = [lambda: torch.mm(a, b, out=out), lambda: product(a, b)]
+        return min(ways, key=lambda way: min(seconds(way) for _ in range(7)))
+
+    def step(self, *_):
+        for multiply, times in self.work:
+            for _ in range(times):
+                multiply()
+
+
+def seconds(call, *arguments) -> float:
+    start = time.perf_counter()
+    call(*arguments)
+    return time.perf_counter() - start
+
+
+def compare(cell: str, threads: int) -> dict:
+    """Median seconds a step of the three, which take turns."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(1)
+    contestants = {"plain": Plain(cell), "ours": Ours(cell), "limit": Limit(cell)}
+    windows, found = batches(STEPS), {name: [] for name in contestants}
+    for _ in range(ROUNDS + 1):
+        for name, contestant in contestants.items():
+            took = sum(seconds(contestant.step, x, y) for x, y in windows)
+            found[name].append(took / STEPS)
+    medians = {name: statistics.median(times[1:]) for name, times in found.items()}
+    return {
+        "cell": cell,
+        "threads": threads,
+        **{f"{name}_tokens_per_second": T * B / s for name, s in medians.items()},
+        "limit_share": medians["limit"] / medians["ours"],
+        "over_plain": medians["plain"] / medians["ours"],
+    }
+
+
+def alone(cell: str, steps: int = 150) -> float:
+    """Tokens a second of one process with one thread."""
+    torch.set_num_threads(1)
+    ours, windows = Ours(cell), batches(10)
+    for x, y in windows:
+        ours.step(x, y)
+    return steps * T * B / sum(seconds(ours.step, *windows[n % 10]) for n in range(steps))
+
+
+def side_by_side(cell: str) -> dict:
+    """Two processes of one thread each, as a study runs, against one."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        pool.submit(alone, cell, 1).result()
+        one = [pool.submit(alone, cell).result() for _ in range(3)]
+        both = [sum(f.result() for f in [pool.submit(alone, cell) for _ in "12"]) for _ in range(3)]
+    one, both = statistics.median(one), statistics.median(both)
+    return {"cell": cell, "one": one, "both": both, "ratio": both / (2 * one)}
+
+
+def memory(cell: str) -> dict:
+    """Megabytes of one training process, averaging on: at its peak, and grown over 500 steps."""
+    torch.set_num_threads(1)
+    ours, windows, process = Ours(cell, average=0.99), batches(10), psutil.Process()
+    resident = []
+    for n in range(600):
+        ours.step(*windows[n % 10])
+        resident.append(process.memory_info().rss / 2**20)
+    return {"cell": cell, "peak_mb": max(resident), "growth_mb": resident[-1] - resident[99]}
+
+
+def start_up() -> float:
+    """Seconds from starting train.ipynb on Penn Treebank to the end of its first step."""
+    notebook = nbformat.read(ROOT / "notebooks" / "train.ipynb", 4)
+    (cell,) = (c for c in notebook.cells if "on_step=live.step" in c.source)
+    cell.source = cell.source.replace("on_step=live.step", "on_step=lambda *_: 1 / 0")
+    parameters = notebook.cells[1]
+    parameters.source += "\nimport tempfile\nfolder = tempfile.mkdtemp()\ndel tempfile"
+    client = NotebookClient(notebook, resources={"metadata": {"path": ROOT / "notebooks"}})
+    start = time.perf_counter()
+    try:
+        client.execute()
+    except Exception as error:
+        if "ZeroDivisionError" not in str(error):
+            raise
+    return time.perf_counter() - start
+
+
+def table(found: dict) -> str:
+    """The figures as the README shows them."""
+    lines = ["| | tokens/s: plain loop | this project | products alone | share of the limit |"]
+    lines.append("|---|---|---|---|---|")
+    for row in found["step"]:
+        speeds = [f"{row[f'{name}_tokens_per_second']:,.0f}" for name in ("plain", "ours", "limit")]
+        speeds[1] += f" ({row['over_plain']:.1f}×)"
+        threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+        speeds.append(f"{row['limit_share']:.0%}")
+        lines.append(f"| {row['cell'].upper()}, {threads} | {' | '.join(speeds)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    found = {"environment": environment()}
+    found["step"] = [compare(cell, n) for cell in ("lstm", "gru") for n in (1, 2)]
+    found["side_by_side"] = [side_by_side(cell) for cell in ("lstm", "gru")]
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found["memory"] = list(pool.map(memory, ("lstm", "gru")))
+    found["start_up_seconds"] = statistics.median(start_up() for _ in range(3))
+    write_json(ROOT / "report" / "benchmark.json", found)
+    print(table(found))
+    print(json.dumps({k: v for k, v in found.items() if k != "step"}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
