@@ -24,7 +24,7 @@ def dropout(x: Tensor, p: float) -> Tensor:
     As `F.dropout`, but four entries take one draw of 64 bits: p is rounded to a multiple of 2⁻¹⁶,
     and the scale is that of the rounded p.
     """
-    dropped = round(p * 2**16)
+    dropped = min(round(p * 2**16), 2**16 - 1)  # never all
     words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
     bits = words.random_(-(2**63), None).view(torch.int16)[: x.numel()].view_as(x)
     keep = (bits >= dropped - 2**15).to(x.dtype).mul_(2**16 / (2**16 - dropped))

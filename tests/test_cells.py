@@ -26,6 +26,43 @@ def test_step_is_that_of_torch(cell, sizes):
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-14)
 
 
+def gru_by_hand(x, h, w_ih, w_hh, b_ih, b_hh):
+    """One row, unit by unit: n = tanh(W x + b + U (r * h) + b'), as the exercise writes it."""
+    size = len(h)
+
+    def gate(place, state):
+        return w_ih[place] @ x + b_ih[place] + w_hh[place] @ state + b_hh[place]
+
+    r = torch.stack([torch.sigmoid(gate(i, h)) for i in range(size)])
+    z = torch.stack([torch.sigmoid(gate(size + i, h)) for i in range(size)])
+    n = torch.stack([torch.tanh(gate(2 * size + i, r * h)) for i in range(size)])
+    return z * h + (1 - z) * n
+
+
+def random_gru(batch, inputs, hidden):
+    torch.manual_seed(1)
+    shapes = (batch, inputs), (batch, hidden), (3 * hidden, inputs), (3 * hidden, hidden)
+    biases = (3 * hidden,), (3 * hidden,)
+    return [torch.randn(shape, dtype=torch.float64) for shape in (*shapes, *biases)]
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_gru_with_reset_before_is_that_of_the_exercise(sizes):
+    x, h, *weights = random_gru(*sizes)
+    expected = [gru_by_hand(*row, *weights) for row in zip(x, h, strict=True)]
+    ours = gru_step(x, h, *weights, reset="before")
+    torch.testing.assert_close(ours, torch.stack(expected), rtol=0, atol=1e-14)
+
+
+def test_the_two_grus_differ_but_for_diagonal_products_without_a_bias():
+    x, h, w_ih, w_hh, b_ih, b_hh = random_gru(2, 3, 4)
+    both = [gru_step(x, h, w_ih, w_hh, b_ih, b_hh, reset) for reset in ("after", "before")]
+    assert not torch.allclose(*both, atol=1e-2)
+    w_hh[8:], b_hh[8:] = torch.diag(torch.arange(1.0, 5)), 0
+    both = [gru_step(x, h, w_ih, w_hh, b_ih, b_hh, reset) for reset in ("after", "before")]
+    torch.testing.assert_close(*both, rtol=0, atol=1e-14)
+
+
 def test_forget_gate_alone_keeps_the_memory():
     weights = torch.zeros(4, 1), torch.zeros(4, 1), torch.tensor([-99.0, 99, 0, 99]), torch.zeros(4)
     h, c = lstm_step(torch.ones(1, 1), torch.ones(1, 1), torch.full((1, 1), 0.5), *weights)

@@ -1,12 +1,17 @@
 """ptb.layers: over a sequence, the cells' and torch's functions, and all their gradients."""
 
+from functools import partial
+
 import pytest
 import torch
 from test_cells import LAYERS, STEPS
 
-from ptb.layers import FUNCTIONS, Recurrent
+from ptb.cells import gru_step
+from ptb.layers import FUNCTIONS, Recurrent, dropout
 
-CELLS = ("lstm", "gru", "rnn")
+STEPS = STEPS | {"gru before": partial(gru_step, reset="before")}
+
+CELLS = (("lstm", "after"), ("gru", "after"), ("gru", "before"), ("rnn", "after"))
 SIZES = [(1, 1, 1, 1), (5, 1, 3, 2), (1, 4, 2, 3), (7, 3, 5, 4), (6, 2, 1, 9)]  # T, B, I, H
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
@@ -15,7 +20,7 @@ def make(cell, sizes, dtype=torch.float64, scale=1.0):
     """A layer, its input and its state, all to be differentiated."""
     steps, batch, inputs, hidden = sizes
     torch.manual_seed(1)
-    layer = Recurrent(cell, inputs, hidden).to(dtype)
+    layer = Recurrent(cell[0], inputs, hidden, reset=cell[1]).to(dtype)
     for weights in layer.parameters():
         torch.nn.init.uniform_(weights, -scale, scale)
     x = torch.randn(steps, batch, inputs, dtype=dtype, requires_grad=True)
@@ -29,8 +34,9 @@ def make(cell, sizes, dtype=torch.float64, scale=1.0):
 def by_steps(layer, x, state):
     """The same, step by step, by ptb.cells."""
     weights, outputs = [getattr(layer, name) for name in WEIGHTS], []
+    step = STEPS["gru before" if layer.function is FUNCTIONS["gru", "before"] else layer.cell]
     for x_t in x:
-        state = STEPS[layer.cell](x_t, *state, *weights)
+        state = step(x_t, *state, *weights)
         state = state if layer.cell == "lstm" else (state,)
         outputs.append(state[0])
     return torch.stack(outputs), state
@@ -59,18 +65,26 @@ def outputs_and_gradients(compute, layer, x, state, through=("y", "state")):
     return [y.detach(), *(part.detach() for part in last)], list(gradients)
 
 
-@pytest.mark.parametrize("reference", [by_steps, by_torch])
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("cell", CELLS)
-def test_outputs_and_all_gradients_are_those_of_the_reference(cell, sizes, reference):
-    case = make(cell, sizes)
+def assert_same_as(reference, case):
     ours = outputs_and_gradients(lambda layer, x, state: layer(x, state), *case)
     expected = outputs_and_gradients(reference, *case)
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_outputs_and_all_gradients_are_those_of_the_steps(cell, sizes):
+    assert_same_as(by_steps, make(cell, sizes))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_outputs_and_all_gradients_are_those_of_torch(cell, sizes):
+    assert_same_as(by_torch, make((cell, "after"), sizes))
+
+
 @pytest.mark.parametrize("through", ["y", "state"])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_gradients_through_outputs_or_last_state_alone(cell, through):
     case = make(cell, (4, 2, 3, 5))
     ours = outputs_and_gradients(lambda layer, x, state: layer(x, state), *case, (through,))
@@ -78,13 +92,13 @@ def test_gradients_through_outputs_or_last_state_alone(cell, through):
     torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_gradients_are_those_of_finite_differences(cell):
     layer, x, state = make(cell, (3, 2, 2, 3))
     assert torch.autograd.gradcheck(FUNCTIONS[cell], (x, *state, *layer.parameters()))
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_single_precision_is_close_to_double(cell):
     layer, x, state = make(cell, (12, 5, 20, 20), torch.float32, scale=0.3)
     single = outputs_and_gradients(lambda layer, x, state: layer(x, state), layer, x, state)
@@ -98,7 +112,7 @@ def test_single_precision_is_close_to_double(cell):
     torch.testing.assert_close(single, double, rtol=1e-4, atol=1e-4, check_dtype=False)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_two_windows_with_the_state_carried_are_one(cell):
     layer, x, state = make(cell, (9, 2, 3, 4))
     whole, last = layer(x, state)
@@ -108,7 +122,7 @@ def test_two_windows_with_the_state_carried_are_one(cell):
     torch.testing.assert_close(end, last, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_input_with_another_memory_layout_gives_the_same(cell):
     layer, x, state = make(cell, (4, 3, 5, 2), torch.float32)
     turned = x.detach().transpose(0, 1).contiguous().transpose(0, 1)
@@ -116,7 +130,7 @@ def test_input_with_another_memory_layout_gives_the_same(cell):
     torch.testing.assert_close(layer(turned, state), layer(x, state))
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
 def test_both_biases_have_gradients_of_their_own(cell):
     layer, x, state = make(cell, (3, 2, 2, 2), torch.float32)
     layer(x, state)[0].sum().backward()
@@ -124,6 +138,44 @@ def test_both_biases_have_gradients_of_their_own(cell):
     layer.bias_ih.grad.mul_(0)  # as clipping does, in place
     assert expected.abs().max() > 0
     assert torch.equal(layer.bias_hh.grad, expected)
+
+
+# ---------------------------------------------------------------- dropout
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_drops_at_the_rate_and_keeps_the_mean(p):
+    torch.manual_seed(1)
+    y = dropout(torch.ones(41, 7, 101), p)  # no multiple of the four entries of a draw
+    assert (y == 0).double().mean().item() == pytest.approx(p, abs=0.01)
+    assert y[y != 0].tolist() == pytest.approx([1 / (1 - p)] * int((y != 0).sum()), rel=1e-4)
+
+
+def test_dropped_entries_are_independent_of_their_neighbours():
+    torch.manual_seed(1)
+    dropped = (dropout(torch.ones(40_000), 0.5) == 0).double()
+    for distance in (1, 2, 3, 4, 8):
+        both = (dropped[distance:] * dropped[:-distance]).mean().item()
+        assert both == pytest.approx(0.25, abs=0.015)
+
+
+def test_dropout_is_reproducible_and_new_each_time():
+    torch.manual_seed(1)
+    one, other = dropout(torch.ones(50), 0.5), dropout(torch.ones(50), 0.5)
+    torch.manual_seed(1)
+    assert torch.equal(dropout(torch.ones(50), 0.5), one)
+    assert not torch.equal(one, other)
+
+
+def test_dropout_has_its_mask_for_a_gradient():
+    torch.manual_seed(1)
+    x = torch.randn(6, 5, dtype=torch.float64, requires_grad=True)
+    y = dropout(x, 0.4)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, y.detach() / x.detach())
+
+
+@pytest.mark.parametrize("p", [1e-7, 0.9999999])
+def test_rates_that_round_to_none_or_all_stay_finite(p):
+    assert dropout(torch.ones(64), p).isfinite().all()
 
 
 @pytest.mark.parametrize(("cell", "parts"), [("lstm", 2), ("gru", 1), ("rnn", 1)])

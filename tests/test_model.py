@@ -13,6 +13,7 @@ from ptb.model import WeightsError, build, load_weights, parameter_table
 from ptb.setting import Setting
 
 CELLS = ("lstm", "gru", "rnn")
+KINDS = [("lstm", "after"), ("gru", "after"), ("gru", "before"), ("rnn", "after")]
 VOCABULARY = 11
 
 
@@ -190,10 +191,10 @@ def cut_off(weights):
     nn.init.zeros_(weights)
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_recurrence_is_never_dropped(cell):
+@pytest.mark.parametrize(("cell", "reset"), KINDS)
+def test_recurrence_is_never_dropped(cell, reset):
     """With all inputs of both layers cut off, only the recurrence is left: no mask shows in it."""
-    model, (x, _) = make(small(cell, dropout=0.9)), window(steps=8)
+    model, (x, _) = make(small(cell, dropout=0.9, reset=reset)), window(steps=8)
     for layer in model.layers:
         cut_off(layer.weight_ih)
     torch.manual_seed(3)

@@ -14,6 +14,8 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"cell": "cnvk"}, ["'cnvk'", "it can be 'lstm', 'gru', 'rnn'"]),
     ({"cell": 3}, ["cell = 3", "lstm, gru, rnn"]),
     ({"optimiser": "adam"}, ["'adam'", "sgd, adamw", "did you mean 'adamw'?"]),
+    ({"cell": "gru", "reset": "befor"}, ["'befor'", "after, before", "did you mean 'before'?"]),
+    ({"reset": "before"}, ["reset = 'before'", "for the gru, not lstm", "use 'after'"]),
     ({"schedule": "cosinus"}, ["'cosinus'", "linear, cosine, hold", "did you mean 'cosine'?"]),
     ({"dropout": 1.5}, ["dropout = 1.5", "from 0 to below 1", "did you mean 0.15?"]),
     ({"dropout": 50}, ["dropout = 50", "from 0 to below 1", "did you mean 0.5?"]),
@@ -108,16 +110,18 @@ def test_name_is_stable():
 
 
 OTHER = {
-    "cell": "gru", "dropout": 0.5, "corpus": "embedded", "embedding": 100, "hidden": 100,
+    "cell": "rnn", "dropout": 0.5, "corpus": "embedded", "embedding": 100, "hidden": 100,
     "layers": 3, "tied": True, "init": 0.05, "bptt": 70, "batch_size": 40, "optimiser": "adamw",
     "lr": 1.0, "momentum": 0.9, "weight_decay": 0.1, "schedule": "cosine", "hold": 1, "decay": 0.9,
     "clip": 0.0, "average": 0.9, "epochs": 5, "seed": 2,
+    "reset": "before",
 }  # fmt: skip
 
 
 def test_every_choice_alone_gives_another_name():
     assert set(OTHER) == {field.name for field in fields(Setting)}
-    settings = [Setting(), *(replace(Setting(), **{name: v}) for name, v in OTHER.items())]
+    base = Setting(cell="gru")
+    settings = [Setting(), base, *(replace(base, **{name: v}) for name, v in OTHER.items())]
     assert len({setting.name for setting in settings}) == len(settings)
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from test_evaluation import word_by_word
-from test_model import Torchs
+from test_model import KINDS, Torchs
 
 from ptb import training
 from ptb.evaluation import load_model, perplexity, token_losses
@@ -105,8 +105,9 @@ def test_one_step_is_plain_gradient_descent(cell, clip, tiny_setting, tiny_corpu
         ),
     ],
 )
-def test_steps_are_those_of_torchs_optimiser(chosen, optimiser, tiny_setting, tiny_corpus):
-    trainer = Trainer(tiny_setting(schedule="plateau", clip=0.0, **chosen), tiny_corpus)
+@pytest.mark.parametrize("clip", [0.0, 0.05])
+def test_steps_are_those_of_torchs_optimiser(clip, chosen, optimiser, tiny_setting, tiny_corpus):
+    trainer = Trainer(tiny_setting(schedule="plateau", clip=clip, **chosen), tiny_corpus)
     theirs = Torchs(trainer.setting, trainer.model.double())
     plain = optimiser(theirs.parameters())
     x, y = tiny_corpus["train"][:24].view(2, 4, 3)
@@ -114,6 +115,7 @@ def test_steps_are_those_of_torchs_optimiser(chosen, optimiser, tiny_setting, ti
         trainer.step(x, y, trainer.model.initial_state(3))
         plain.zero_grad()
         theirs(x, y)[0].backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), clip or math.inf)
         plain.step()
     for name, parameter in trainer.model.named_parameters():
         torch.testing.assert_close(parameter, theirs.counterpart(name), rtol=1e-10, atol=1e-10)
@@ -152,9 +154,9 @@ def finished(tiny_setting, tiny_corpus, tmp_path) -> Run:
     return Run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_training_learns(cell, tiny_setting, tiny_corpus, tmp_path):
-    setting = tiny_setting(cell=cell, epochs=6)
+@pytest.mark.parametrize(("cell", "reset"), KINDS)
+def test_training_learns(cell, reset, tiny_setting, tiny_corpus, tmp_path):
+    setting = tiny_setting(cell=cell, reset=reset, epochs=6)
     before = perplexity(token_losses(Trainer(setting, tiny_corpus).model, tiny_corpus["valid"]))
     metrics = train(setting, tiny_corpus, tmp_path)
     assert before > 6
