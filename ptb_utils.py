@@ -149,9 +149,11 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
-def result(run: Run) -> Table:
+def result(run: Run) -> Table | Markdown:
     """Perplexities of the saved weights and, where the exercise sets one, the bar."""
     metrics, level = run.metrics, bar(run.setting)
+    if metrics["best_epoch"] is None:
+        return Markdown(f"The run diverged ({metrics['reason']}) before an epoch ended.")
     rows = [
         {
             "split": split,
@@ -200,7 +202,7 @@ def find_run(run: str | None) -> Run:
                 f"run = {run!r} is no folder of a finished run: it has no metrics.json"
             )
         return found
-    table = gather(find_runs(RECORDS / "dropout"))
+    table = four_settings(gather(find_runs(RECORDS / "dropout")))
     return table.loc[table["valid"].idxmin(), "run"]
 
 

@@ -132,7 +132,7 @@ def _verify(file: Path, expected: str) -> None:
     if found != expected:
         raise CorpusError(
             f"{file} is not Penn Treebank's: its SHA-256 is {found[:12]}…, not {expected[:12]}…; "
-            "delete it, and it is fetched again"
+            "replace it, or delete it from data/ptb and it is fetched again"
         )
 
 

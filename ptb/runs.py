@@ -106,7 +106,8 @@ class Run:
 
     @property
     def samples(self) -> list[dict]:
-        return self._json("samples.json")
+        """Generated texts; none where the run diverged before an epoch ended."""
+        return self._json("samples.json") if (self.folder / "samples.json").exists() else []
 
     @property
     def analysis(self) -> dict:

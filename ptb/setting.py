@@ -154,7 +154,7 @@ def _number(name: str, kind: type, value):
     whole = kind is float or value % 1 == 0  # not so for nan and inf
     if not whole or not (low <= value < high or closed and value == high):
         raise SettingError(f"{name} = {value} must be {allowed}{_meant_number(name, kind, value)}")
-    return kind(value)
+    return kind(value) + 0  # −0.0 is 0
 
 
 def _meant_number(name: str, kind: type, value) -> str:
@@ -204,4 +204,6 @@ def recipe(cell: str, dropout: float, corpus: str = "ptb", **chosen) -> Setting:
     setting = Setting(cell=cell, dropout=dropout, corpus=corpus)
     best = _EMBEDDED if corpus == "embedded" else _PTB[cell, setting.dropout > 0]
     check_names(chosen)
+    if chosen.get("optimiser") == "adamw" and chosen.get("lr") is None:
+        raise SettingError("optimiser = 'adamw' needs a lr of its own: try lr = 0.002")
     return replace(setting, **best | {k: v for k, v in chosen.items() if v is not None})

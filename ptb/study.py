@@ -18,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from ptb import figures
 from ptb.findings import epoch_line, readme_commands, readme_results
-from ptb.runs import PUBLISHED, RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
+from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
 from ptb.setting import FOUR, PlainError, Setting, SettingError, meant, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -82,7 +82,7 @@ def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list
 
 def _complete(folder: Path) -> bool:
     """Whether a run is done and its executed notebook whole."""
-    return all((folder / name).exists() for name in PUBLISHED)
+    return Run(folder).done and (folder / "train.ipynb").exists()
 
 
 def _watch(futures: dict[Future, Setting], folder: Path) -> None:
@@ -125,8 +125,8 @@ def publish(study: str) -> None:
     shutil.rmtree(RECORDS / study, ignore_errors=True)
     for name in names:
         (RECORDS / study / name).mkdir(parents=True)
-        for file in PUBLISHED:
-            shutil.copyfile(RUNS / study / name / file, RECORDS / study / name / file)
+        for file in Run(RUNS / study / name).files:
+            shutil.copyfile(file, RECORDS / study / name / file.name)
     rebuild(study)
 
 

@@ -156,3 +156,13 @@ def test_bar_of_the_exercise():
     assert bar(Setting()) == 125
     assert bar(Setting(dropout=0.1)) == 100
     assert bar(Setting(corpus="embedded")) is None
+
+
+def test_adamw_needs_a_rate_of_its_own():
+    with pytest.raises(SettingError, match="needs a lr of its own"):
+        recipe("lstm", 0.3, optimiser="adamw")
+    assert recipe("lstm", 0.3, optimiser="adamw", lr=0.002).lr == 0.002
+
+
+def test_minus_zero_is_zero():
+    assert Setting(dropout=-0.0).name == Setting().name

@@ -117,3 +117,16 @@ def test_the_four_settings_of_the_exercise():
     for setting in study.STUDIES["dropout"]:
         small = Setting(cell=setting.cell, dropout=setting.dropout)
         assert (setting.hidden, setting.layers, setting.tied) == (small.hidden, 2, False)
+
+
+def test_a_run_that_diverged_at_once_is_complete_and_published(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(study, "rebuild", lambda name: None)
+    monkeypatch.setitem(study.STUDIES, "demo", [TINY])
+    folder = tmp_path / "runs" / "demo" / TINY.name
+    with Run(folder).writing(TINY) as run:
+        run.finish({"status": "diverged", "reason": "loss nan", "best_epoch": None})
+    (folder / "train.ipynb").write_text("executed")
+    study.publish("demo")
+    assert (tmp_path / "records" / "demo" / TINY.name / "metrics.json").exists()
