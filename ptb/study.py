@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from ptb import figures
 from ptb.findings import epoch_line, readme_commands, readme_results
-from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
+from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather, write_atomically
 from ptb.setting import FOUR, PlainError, Setting, SettingError, meant, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -39,15 +40,33 @@ def execute(setting: Setting, folder: Path, threads: int = 1) -> None:
     execution is never called train.ipynb. Raises RuntimeError with the failed cell and its error.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    partial, chosen = folder / "train.partial.ipynb", asdict(setting)
-    where = {"folder": str(folder), "threads": threads}
+    partial = folder / "train.partial.ipynb"
+    where = {"folder": _seen_from_notebooks(folder), "threads": threads}
     try:
         papermill.execute_notebook(
-            NOTEBOOKS / "train.ipynb", partial, chosen | where, cwd=NOTEBOOKS, progress_bar=False
+            NOTEBOOKS / "train.ipynb",
+            partial,
+            asdict(setting) | where,
+            cwd=NOTEBOOKS,
+            progress_bar=False,
         )
     except PapermillExecutionError as error:  # papermill's own can't be unpickled by a parent
         raise RuntimeError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from None
-    partial.replace(folder / "train.ipynb")
+    write_atomically(folder / "train.ipynb", lambda path: _without_paths(partial, path))
+    partial.unlink()
+
+
+def _seen_from_notebooks(folder: Path) -> str:
+    """Relative, where it is in the repository: what is published names no one's folders."""
+    inside = folder.resolve().is_relative_to(ROOT)
+    return os.path.relpath(folder, NOTEBOOKS) if inside else str(folder)
+
+
+def _without_paths(source: Path, target: Path) -> None:
+    """A copy of an executed notebook without papermill's note of where it was."""
+    notebook = nbformat.read(source, 4)
+    notebook.metadata["papermill"] |= {"input_path": "train.ipynb", "output_path": "train.ipynb"}
+    nbformat.write(notebook, target)
 
 
 def local_pool(workers: int) -> Executor:
