@@ -80,10 +80,10 @@ def common(table: pd.DataFrame) -> str:
 
 
 def _plain(value) -> str:
-    """True and False as yes and no, numbers without idle zeros."""
+    """True and False as yes and no, numbers without idle zeros, text as it is."""
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    return f"{value:g}"
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def epoch_line(setting: Setting, row: dict) -> str:

@@ -80,7 +80,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     from distributed import Client  # a second to import, and few need it
 
     try:
-        client = Client(address, timeout=10)
+        client = Client(address, timeout=5)
     except (OSError, ValueError) as error:
         raise StudyError(f"no Dask scheduler answers at {address!r}: {error}") from None
     with client, client.get_executor() as executor:

@@ -15,6 +15,7 @@ from ptb.setting import FOUR, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
 TINY = {"hidden": 8, "embedding": 8, "epochs": 1, "batch_size": 200}
+ONE_THREAD = {"threads": 1}  # the machine may be busy
 
 
 def command(*words, cwd=NOTEBOOKS):
@@ -51,7 +52,9 @@ def report(tiny_study):
 
 
 def test_papermill_as_typed(tmp_path):
-    chosen = parameters(cell="gru", dropout=0.5, corpus="embedded", folder=tmp_path / "run", **TINY)
+    chosen = parameters(
+        cell="gru", dropout=0.5, corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD
+    )
     out = tmp_path / "out.ipynb"
     done = command("papermill", "train.ipynb", out, *chosen)
     assert done.returncode == 0, done.stderr
@@ -125,7 +128,8 @@ def test_a_watched_run_ends_with_its_figure_and_no_bar(tmp_path, monkeypatch):
     """In JupyterLab, which tells its kernels the notebook's name."""
     monkeypatch.setenv("JPY_SESSION_NAME", "train.ipynb")
     out = tmp_path / "out.ipynb"
-    chosen = parameters(cell="rnn", corpus="embedded", folder=tmp_path / "run", **TINY)
+    small = TINY | ONE_THREAD
+    chosen = parameters(cell="rnn", corpus="embedded", folder=tmp_path / "run", **small)
     assert command("papermill", "train.ipynb", out, *chosen).returncode == 0
     (cell,) = (c for c in nbformat.read(out, 4).cells if "pu.Live" in c.source)
     figures = [o for o in cell.outputs if "image/png" in o.get("data", {})]

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from test_notebooks import TINY, command, parameters
+from test_notebooks import ONE_THREAD, TINY, command, parameters
 
 from ptb.corpus import CorpusError, find_penn_treebank
 from ptb.runs import RECORDS, ROOT, find_runs, four_settings, gather
@@ -20,7 +20,7 @@ COMMANDS = [
     for line in block.splitlines()
 ]
 MAKE = sorted({line for line in COMMANDS if line.startswith("make ")})
-PAPERMILL = sorted({line for line in COMMANDS if line.startswith("papermill train.ipynb")})
+PAPERMILL = sorted({*re.findall(r"papermill train\.ipynb [^`#\n]*[^`#\s]", README)})
 MODULES = sorted({line for line in COMMANDS if line.startswith("python -m ptb.")})
 
 
@@ -39,7 +39,7 @@ def test_make_targets_exist(line):
 @pytest.mark.parametrize("line", PAPERMILL)
 def test_papermill_lines_run(line, tmp_path):
     """On the embedded corpus, in a tiny size."""
-    small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY)
+    small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD)
     words = [str(tmp_path / word) if word.startswith("out") else word for word in shlex.split(line)]
     done = command(*words, *small)
     assert done.returncode == 0, done.stderr
