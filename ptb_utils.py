@@ -21,7 +21,7 @@ from ptb.corpus import SPLITS, Corpus, load, windows
 from ptb.evaluation import generate, load_model, perplexity, summary, token_losses
 from ptb.model import build, parameter_table
 from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
-from ptb.setting import FOUR, Setting, SettingError, bar, meant, recipe
+from ptb.setting import FOUR, Setting, SettingError, bar, check_names, recipe
 from ptb.training import train
 
 __all__ = [
@@ -43,11 +43,8 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
     whatever it is given) or a bad value raises SettingError.
     """
     given = {k: v for k, v in names.items() if not k.startswith("_") and k not in _ipython_names()}
-    known = [field.name for field in fields(Setting)]
-    for name in given:
-        if name not in (*known, *others):
-            raise SettingError(f"no parameter is called {name!r}: {meant(name, [*known, *others])}")
-    chosen = {name: value for name, value in given.items() if name in known}
+    check_names(given, others)
+    chosen = {name: value for name, value in given.items() if name not in others}
     first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
     return recipe(*first, **chosen)
 

@@ -167,9 +167,9 @@ def _meant_number(name: str, kind: type, value) -> str:
     return f"; did you mean {round(value)}?" if kind is int and low <= round(value) <= high else ""
 
 
-def check_names(names) -> None:
-    """Raises `SettingError` for the first name that is no field of `Setting`."""
-    known = [field.name for field in fields(Setting)]
+def check_names(names, others: tuple[str, ...] = ()) -> None:
+    """Raises `SettingError` for the first name that is neither a choice nor among the others."""
+    known = [*(field.name for field in fields(Setting)), *others]
     for name in names:
         if name not in known:
             raise SettingError(f"no parameter is called {name!r}: {meant(name, known)}")

@@ -220,7 +220,7 @@ def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
         if on_epoch:
             on_epoch(run.history.to_dict("records"))
         return run.metrics
-    trainer, status = Trainer(setting, corpus, device), "finished"
+    trainer, reason = Trainer(setting, corpus, device), None
     if checkpoint := run.read_checkpoint():
         trainer.resume(checkpoint)
         run.write_history(trainer.history)
@@ -233,8 +233,8 @@ def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
             if on_epoch:
                 on_epoch(trainer.history)
     except Diverged as error:
-        status = f"diverged: {error}"
-    return _finish(trainer, run, status)
+        reason = str(error)
+    return _finish(trainer, run, reason)
 
 
 def _save(trainer: Trainer, run: Run, improved: bool) -> None:
@@ -245,12 +245,14 @@ def _save(trainer: Trainer, run: Run, improved: bool) -> None:
     run.write_history(trainer.history)
 
 
-def _finish(trainer: Trainer, run: Run, status: str) -> dict:
-    """Measures the saved, rounded weights on every token of every split, and closes the run."""
-    status, _, reason = status.partition(": ")
-    metrics = {"status": status, "best_epoch": None, "floor": trainer.corpus.floor}
+def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
+    """Measures the saved, rounded weights on every token of every split, and closes the run.
+
+    reason says why it diverged; None: it did not.
+    """
+    metrics = {"status": "diverged", "reason": reason} if reason else {"status": "finished"}
+    metrics |= {"best_epoch": None, "floor": trainer.corpus.floor}
     metrics["types"] = len(trainer.corpus.words)
-    metrics |= {"reason": reason} if reason else {}
     metrics["parameters"] = sum(p.numel() for p in trainer.parameters)
     if trainer.best:
         metrics["best_epoch"] = trainer.best["epoch"]
