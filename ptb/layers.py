@@ -164,9 +164,8 @@ class _RNN(Function):
 
 
 def _lstm(x, h0, c0, *weights):
-    y, h, c = torch._VF.lstm(
-        x, (h0[None], c0[None]), weights, True, 1, 0.0, torch.is_grad_enabled(), False, False
-    )
+    options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)  # biases, layers, dropout, …
+    y, h, c = torch._VF.lstm(x, (h0[None], c0[None]), weights, *options)
     return y, h[0], c[0]
 
 
@@ -200,6 +199,17 @@ class Recurrent(nn.Module):
         return (zeros, zeros) if self.cell == "lstm" else (zeros,)
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        self._check(x, state)
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
         y, *state = self.function(x, *state, *weights)
         return y, tuple(state)
+
+    def _check(self, x: Tensor, state: tuple[Tensor, ...]) -> None:
+        """Raises ValueError where a shape or a dtype is not the layer's."""
+        inputs, dtype = self.weight_ih.shape[1], self.weight_ih.dtype
+        if x.dim() != 3 or x.shape[2] != inputs or x.dtype != dtype or not x.shape[0]:
+            raise ValueError(f"x is {tuple(x.shape)} {x.dtype}, not (T, B, {inputs}) {dtype}")
+        expected = [((x.shape[1], self.hidden), dtype)] * (2 if self.cell == "lstm" else 1)
+        found = [(tuple(part.shape), part.dtype) for part in state]
+        if found != expected:
+            raise ValueError(f"the state is {found}, not {expected}")

@@ -61,6 +61,18 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
     """Mean cross-entropy in nats a token of softmax(hidden weightᵀ + bias) against targets (N,).
 
     hidden (N, H), weight (V, H), bias (V,), targets int64 (N,). Equal to torch's
-    `F.cross_entropy(F.linear(hidden, weight, bias), targets)`, differentiable once.
+    `F.cross_entropy(F.linear(hidden, weight, bias), targets)`, differentiable once. Raises
+    ValueError for another shape or dtype.
     """
+    _check(hidden, weight, targets)
     return _CrossEntropy.apply(hidden, weight, bias, targets)
+
+
+def _check(hidden: Tensor, weight: Tensor, targets: Tensor) -> None:
+    """Raises ValueError where a shape or a dtype is not as it must be."""
+    rows, size = len(targets), weight.shape[1]
+    if hidden.shape != (rows, size) or hidden.dtype != weight.dtype:
+        found, expected = tuple(hidden.shape), (rows, size)
+        raise ValueError(f"hidden is {found} {hidden.dtype}, not {expected} {weight.dtype}")
+    if targets.dtype != torch.int64 or targets.dim() != 1:
+        raise ValueError(f"targets are {targets.dim()}-d {targets.dtype}, not 1-d torch.int64")

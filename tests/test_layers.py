@@ -1,5 +1,6 @@
 """ptb.layers: over a sequence, the cells' and torch's functions, and all their gradients."""
 
+import re
 from functools import partial
 
 import pytest
@@ -182,3 +183,20 @@ def test_rates_that_round_to_none_or_all_stay_finite(p):
 def test_initial_state_is_zero(cell, parts):
     state = Recurrent(cell, 3, 4).initial_state(5)
     assert [part.tolist() for part in state] == [[[0.0] * 4] * 5] * parts
+
+
+@pytest.mark.parametrize(
+    ("x", "state", "said"),
+    [
+        (torch.zeros(4, 3, 6), (torch.zeros(3, 7),), "x is (4, 3, 6)"),
+        (torch.zeros(4, 5), (torch.zeros(3, 7),), "x is (4, 5)"),
+        (torch.zeros(0, 3, 5), (torch.zeros(3, 7),), "x is (0, 3, 5)"),
+        (torch.zeros(4, 3, 5).double(), (torch.zeros(3, 7),), "not (T, B, 5) torch.float32"),
+        (torch.zeros(4, 3, 5), (torch.zeros(2, 7),), "the state is [((2, 7)"),
+        (torch.zeros(4, 3, 5), (torch.zeros(3, 7),) * 2, "the state is [((3, 7)"),
+        (torch.zeros(4, 3, 5), (torch.zeros(3, 7).double(),), "the state is"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_are_refused(x, state, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Recurrent("gru", 5, 7)(x, state)

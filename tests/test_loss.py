@@ -1,5 +1,7 @@
 """ptb.loss: output layer and cross-entropy in one are torch's two, values and gradients."""
 
+import re
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -87,3 +89,17 @@ def test_mean_of_token_losses_is_the_fused_loss():
         losses = token_losses(*case)
     assert losses.shape == (400,)
     torch.testing.assert_close(losses.mean(), cross_entropy(*case).detach())
+
+
+@pytest.mark.parametrize(
+    ("hidden", "targets", "said"),
+    [
+        (torch.zeros(4, 3), torch.zeros(5, dtype=torch.int64), "hidden is (4, 3)"),
+        (torch.zeros(5, 2), torch.zeros(5, dtype=torch.int64), "not (5, 3) torch.float32"),
+        (torch.zeros(5, 3).double(), torch.zeros(5, dtype=torch.int64), "torch.float64, not"),
+        (torch.zeros(5, 3), torch.zeros(5), "targets are 1-d torch.float32"),
+    ],
+)
+def test_wrong_shapes_and_dtypes_are_refused(hidden, targets, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        cross_entropy(hidden, torch.zeros(6, 3), torch.zeros(6), targets)

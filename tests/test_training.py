@@ -10,6 +10,7 @@ from test_evaluation import word_by_word
 from test_model import KINDS, Torchs
 
 from ptb import training
+from ptb.corpus import windows
 from ptb.evaluation import load_model, perplexity, token_losses
 from ptb.runs import HISTORY, Run, RunError
 from ptb.setting import Setting
@@ -119,6 +120,36 @@ def test_steps_are_those_of_torchs_optimiser(clip, chosen, optimiser, tiny_setti
         plain.step()
     for name, parameter in trainer.model.named_parameters():
         torch.testing.assert_close(parameter, theirs.counterpart(name), rtol=1e-10, atol=1e-10)
+
+
+def plain_losses(setting, model, batches) -> list[float]:
+    """The losses of a loop as a user would write it, in float32, on the same start."""
+    theirs = Torchs(setting, model).float()
+    optimiser, state, losses = torch.optim.SGD(theirs.parameters(), setting.lr), None, []
+    for x, y in batches:
+        loss, state = theirs(x, y, state)
+        state = state.detach() if torch.is_tensor(state) else tuple(s.detach() for s in state)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), setting.clip)
+        optimiser.step()
+        losses.append(loss.item())
+    return losses
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_fifty_steps_are_those_of_the_plain_loop(cell, tiny_setting, tiny_corpus):
+    setting = tiny_setting(cell=cell, schedule="hold", hold=9, lr=2.0, hidden=16, init=0.3)
+    trainer = Trainer(setting, tiny_corpus)
+    batches = 4 * list(windows(tiny_corpus["train"], 4, 5))
+    assert len(batches) >= 50
+    expected = plain_losses(setting, trainer.model, batches)
+    state, found = trainer.model.initial_state(4), []
+    for x, y in batches:
+        loss, state = trainer.step(x, y, state)
+        found.append(loss.item())
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert found[-1] < found[0] - 0.05  # something was learned
 
 
 def test_average_of_the_weights_is_that_written_by_hand(tiny_setting, tiny_corpus):
