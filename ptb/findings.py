@@ -21,10 +21,9 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
             {
                 "setting": label(setting),
                 **{split: f"{row[split]:.2f}" for split in SPLITS},
-                "bar": "–" if level is None else f"{level} {_verdict(row['valid'], level)}",
+                "bar": "–" if level is None else f"{level}: {_verdict(row['valid'], level)}",
                 "best epoch": f"{row['best_epoch']} of {setting.epochs}",
-                "learning rate": f"{setting.lr:g}",
-                "dropout": f"{setting.dropout:g}",
+                "lr": f"{setting.lr:g}",
                 "minutes": f"{row['minutes']:.0f}"
                 if row["minutes"] >= 10
                 else f"{row['minutes']:.1f}",
@@ -34,7 +33,7 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdict(valid: float, level: int) -> str:
-    return "reached" if valid < level else "not reached"
+    return "yes" if valid < level else "no"
 
 
 def readme_results(table: pd.DataFrame) -> str:

@@ -48,7 +48,7 @@ def test_table_has_the_settings_in_the_exercises_order(tmp_path):
         "LSTM, no dropout", "LSTM, dropout 0.3", "GRU, no dropout", "GRU, dropout 0.3",
     ]  # fmt: skip
     assert list(table["valid"]) == ["120.00", "98.00", "118.00", "101.00"]
-    assert list(table["bar"]) == ["125 reached", "100 reached", "125 reached", "100 not reached"]
+    assert list(table["bar"]) == ["125: yes", "100: yes", "125: yes", "100: no"]
 
 
 def test_conclusions_name_the_run_above_its_bar(tmp_path):
