@@ -183,14 +183,14 @@ def bar(setting: Setting) -> int | None:
 
 
 # The exercise's four settings, the longest run first.
-FOUR = (("gru", 0.4), ("lstm", 0.3), ("gru", 0.0), ("lstm", 0.0))
+FOUR = (("gru", 0.3), ("lstm", 0.3), ("gru", 0.0), ("lstm", 0.0))
 # The quick recipes: each brings its setting of the exercise under the bar in little time.
 _PTB = {
     ("lstm", False): {"lr": 25.0, "epochs": 5},
     ("gru", False): {"lr": 15.0, "epochs": 5},
     ("rnn", False): {"lr": 5.0, "epochs": 6},
     ("lstm", True): {"lr": 25.0, "epochs": 18},
-    ("gru", True): {"lr": 15.0, "epochs": 22, "bptt": 20},
+    ("gru", True): {"lr": 20.0, "epochs": 26},
     ("rnn", True): {"lr": 5.0, "epochs": 16},
 }
 _EMBEDDED = {"lr": 10.0, "epochs": 6}
