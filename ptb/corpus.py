@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import pooch
 import torch
 from torch import Tensor
 
@@ -151,6 +150,8 @@ def _fetch(folder: Path) -> None:
 
 def _mirror(base: str):
     def fetch(folder: Path) -> None:
+        import pooch  # slow to import, and needed once
+
         for file, sha in SHA256.items():
             pooch.retrieve(base + file, f"sha256:{sha}", file, folder, progressbar=True)
 
@@ -158,6 +159,8 @@ def _mirror(base: str):
 
 
 def _archive(folder: Path) -> None:
+    import pooch
+
     members = [f"./simple-examples/data/{file}" for file in SHA256]
     unpack = pooch.Untar(members=members, extract_dir="unpacked")
     folder.mkdir(parents=True, exist_ok=True)
