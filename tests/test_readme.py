@@ -7,7 +7,6 @@ import shlex
 import pytest
 from test_notebooks import ONE_THREAD, TINY, command, parameters
 
-from ptb.corpus import CorpusError, find_penn_treebank
 from ptb.runs import RECORDS, ROOT, find_runs, four_settings, gather
 from ptb.study import parse, with_tables
 
@@ -22,13 +21,6 @@ COMMANDS = [
 MAKE = sorted({line for line in COMMANDS if line.startswith("make ")})
 PAPERMILL = sorted({*re.findall(r"papermill train\.ipynb [^`#\n]*[^`#\s]", README)})
 MODULES = sorted({line for line in COMMANDS if line.startswith("python -m ptb.")})
-
-
-def have_penn_treebank():
-    try:
-        return bool(find_penn_treebank())
-    except CorpusError:
-        return False
 
 
 @pytest.mark.parametrize("line", MAKE)
@@ -63,8 +55,7 @@ def test_tables_are_the_records():
     assert with_tables(README, four_settings(gather(find_runs(RECORDS / "dropout")))) == README
 
 
-@pytest.mark.skipif(not have_penn_treebank(), reason="needs Penn Treebank: PTB_DATA or data/ptb")
-def test_the_python_lines_run(capsys):
+def test_the_python_lines_run(ptb_folder, capsys):
     """The snippet that loads saved weights prints the recorded perplexity."""
     (snippet,) = (block for kind, block in BLOCKS if kind == "python")
     exec(compile(snippet, "README.md", "exec"), {})
