@@ -49,6 +49,7 @@ def execute(setting: Setting, folder: Path, threads: int = 1) -> None:
             asdict(setting) | where,
             cwd=NOTEBOOKS,
             progress_bar=False,
+            extra_arguments=["--log-level=CRITICAL"],  # of the kernel, which is loud on its end
         )
     except PapermillExecutionError as error:  # papermill's own can't be unpickled by a parent
         raise RuntimeError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from None
