@@ -108,7 +108,7 @@ def show(figure, caption: str, label: str) -> None:
 
 
 def setting_table(setting: Setting) -> Table:
-    """The setting, a row a choice, and whose choice it is."""
+    """The setting, a row a choice."""
     rows = [{"choice": f.name, "value": str(getattr(setting, f.name))} for f in fields(setting)]
     return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
 

@@ -1,7 +1,7 @@
 """The output layer and the cross-entropy in one: per token for evaluation, fused for training.
 
-Both go through the logits (N, V) in chunks of rows that stay in cache, so that no (N, V) table of
-logits, log-probabilities and gradients is ever passed over in memory three times.
+Evaluation forms the logits in chunks of rows. Training forms one (N, V) table and turns it from
+logits to probabilities to gradients in place, a chunk that stays in cache at a time.
 """
 
 import torch

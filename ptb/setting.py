@@ -124,9 +124,8 @@ def _checked(name: str, kind: type, value):
     if name in CHOICES:
         if value not in CHOICES[name]:
             allowed = ", ".join(CHOICES[name])
-            raise SettingError(
-                f"{name} = {value!r} is none of {allowed}: {_meant_choice(name, value)}"
-            )
+            likely = meant(value, CHOICES[name])
+            raise SettingError(f"{name} = {value!r} is none of {allowed}: {likely}")
         return value
     if kind is str or kind is bool:
         if not isinstance(value, kind):
@@ -136,10 +135,6 @@ def _checked(name: str, kind: type, value):
 
 
 _KINDS = {str: "text", bool: "yes or no", int: "whole number", float: "number"}
-
-
-def _meant_choice(name: str, value) -> str:
-    return meant(value, CHOICES[name])
 
 
 def _meant_kind(kind: type) -> str:

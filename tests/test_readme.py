@@ -1,5 +1,6 @@
 """The commands that the README shows do what it says, as far as they are short."""
 
+import json
 import os
 import re
 import shlex
@@ -49,6 +50,21 @@ def test_all_kinds_of_commands_are_shown():
     assert {"make demo", "make test"} <= set(MAKE)
     assert len(PAPERMILL) >= 4 and MODULES
     assert "jupyter nbconvert report.ipynb --to pdf" in COMMANDS
+
+
+def test_the_run_to_evaluate_is_published():
+    (folder,) = re.findall(r"papermill evaluate\.ipynb .* -p run \.\./(\S+)", README)
+    assert (ROOT / folder / "weights.safetensors").exists()
+
+
+def test_the_table_of_speeds_is_the_benchmarks():
+    steps = json.loads((ROOT / "report" / "benchmark.json").read_text())["step"]
+    assert len(steps) == 4
+    for row in steps:
+        ours = f"{row['ours_tokens_per_second']:,.0f} ({row['over_plain']:.1f}×)"
+        cells = [f"{row['plain_tokens_per_second']:,.0f}", ours]
+        cells += [f"{row['limit_tokens_per_second']:,.0f}", f"{row['limit_share']:.0%}"]
+        assert f"| {' | '.join(cells)} |" in README
 
 
 def test_tables_are_the_records():
