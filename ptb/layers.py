@@ -15,7 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ptb.cells import GATES
-from ptb.products import product
+from ptb.products import add_product_, product
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
@@ -43,62 +43,63 @@ def _sequence(first: Tensor, steps: int) -> Tensor:
     return states
 
 
-def _weight_gradients(x: Tensor, h: Tensor, dgx: Tensor, dgh: Tensor, w_ih: Tensor) -> tuple:
-    """Gradients of x, w_ih, w_hh, b_ih, b_hh, given those of both pre-activations (T, B, G·H)."""
-    dgx_rows, dgh_rows = dgx.flatten(0, 1), dgh.flatten(0, 1)  # (T·B, G·H)
-    return (
-        product(dgx_rows, w_ih).view_as(x),
-        product(x.flatten(0, 1).T, dgx_rows).T,
-        product(h[:-1].flatten(0, 1).T, dgh_rows).T,
-        dgx_rows.sum(0),
-        dgh_rows.sum(0),
-    )
+def _input_gradients(x: Tensor, dg: Tensor, w_ih: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, w_ih and b_ih, given those of the pre-activations, (T, B, G·H)."""
+    rows = dg.flatten(0, 1)  # (T·B, G·H)
+    return product(rows, w_ih).view_as(x), product(rows.T, x.flatten(0, 1)), rows.sum(0)
+
+
+def _recurrent_gradients(h: Tensor, dg: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of w_hh and b_hh, given those of the pre-activations, (T, B, G·H)."""
+    rows = dg.flatten(0, 1)
+    return product(rows.T, h[:-1].flatten(0, 1)), rows.sum(0)
 
 
 class _GRU(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        size, steps = h0.shape[1], x.shape[0]
-        gates = _input_products(x, w_ih, b_ih)  # becomes r, z, n in place
-        h, h_n = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
-        recurrent = w_hh.T.contiguous()
-        rz, r, z, n = (part.unbind() for part in _gru_parts(gates))
-        for t, (before, after) in enumerate(zip(h[:-1].unbind(), h[1:].unbind(), strict=True)):
-            products = product(before, recurrent, b_hh)
-            rz[t].add_(products[:, : 2 * size]).sigmoid_()
-            h_n[t] = products[:, 2 * size :]
-            n[t].addcmul_(r[t], h_n[t]).tanh_()
-            torch.lerp(n[t], before, z[t], out=after)  # n + z (h - n)
-        ctx.save_for_backward(x, w_ih, w_hh, gates, h, h_n)
+        sizes, bias = (2 * h0.shape[1], h0.shape[1]), b_ih.clone()  # of r and z together, and of n
+        bias[: sizes[0]] += b_hh[: sizes[0]]
+        gates = _input_products(x, w_ih, bias).split(sizes, 2)
+        rz, n = (part.contiguous() for part in gates)  # from pre-activations to gates in place
+        to_rz, to_n = (part.T.contiguous() for part in w_hh.split(sizes))
+        h, h_n, b_n = _sequence(h0, len(x)), torch.empty_like(n), b_hh[sizes[0] :]
+        views = (part.unbind() for part in (rz, *rz.chunk(2, 2), n, h_n, h[:-1], h[1:]))
+        for rz_t, r_t, z_t, n_t, h_n_t, before, after in zip(*views, strict=True):
+            add_product_(rz_t, before, to_rz).sigmoid_()
+            product(before, to_n, b_n, out=h_n_t)
+            n_t.addcmul_(r_t, h_n_t).tanh_()
+            torch.lerp(n_t, before, z_t, out=after)  # n + z (h - n)
+        ctx.save_for_backward(x, w_ih, w_hh, rz, n, h, h_n)
         return h[1:], h[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh):
-        x, w_ih, w_hh, gates, h, h_n = ctx.saved_tensors
-        _, r, z, n = _gru_parts(gates)
-        factors = gates.new_empty(*h_n.shape[:2], 3, h_n.shape[2])  # (T, B, 3, H)
-        to_r, to_z, to_h_n = factors.unbind(2)  # d(pre-activation) / dh', all steps
-        to_n = (1 - z).mul_(1 - n * n)
-        torch.mul(to_n, r, out=to_h_n)
-        torch.mul(to_h_n, h_n, out=to_r).mul_(1 - r)
-        torch.sub(h[:-1], n, out=to_z).mul_(torch.addcmul(z, z, z, value=-1))  # z (1 - z)
-        dgh, dhs, dh = torch.empty_like(gates), torch.empty_like(h_n), dh.clone()
-        split, z = dgh.unflatten(2, (3, -1)), z.unbind()
-        for t in reversed(range(len(x))):
-            torch.add(dh, dy[t], out=dhs[t])
-            torch.mul(factors[t], dhs[t].unsqueeze(1), out=split[t])
-            dh = product(dgh[t], w_hh).addcmul_(dhs[t], z[t])
-        dgx = dgh.clone()
-        torch.mul(to_n, dhs, out=_gru_parts(dgx)[3])
-        dx, dw_ih, dw_hh, db_ih, db_hh = _weight_gradients(x, h, dgx, dgh, w_ih)
-        return dx, dh, dw_ih, dw_hh, db_ih, db_hh
+        x, w_ih, w_hh, rz, n, h, h_n = ctx.saved_tensors
+        r, z = (part.contiguous() for part in rz.chunk(2, 2))
+        to_n = (1 - z).mul_(1 - n * n)  # d(pre-activation of n) / dh', all steps
+        factors = _gru_factors(r, z, n, h, h_n, to_n)
+        dhs, dgh = _sequence(torch.zeros_like(dh), len(x)), torch.empty_like(factors)
+        dhs[1:], dhs[-1] = dy, dy[-1] + dh
+        views = (part.unbind() for part in (factors, dgh, dgh.flatten(2), z, dhs[:-1], dhs[1:]))
+        for factors_t, dgh_t, row, z_t, before, after in reversed(list(zip(*views, strict=True))):
+            torch.mul(factors_t, after[:, None], out=dgh_t)
+            add_product_(before.addcmul_(after, z_t), row, w_hh)
+        dw_hh, db_hh = _recurrent_gradients(h, dgh.flatten(2))
+        torch.mul(to_n, dhs[1:], out=dgh[:, :, 2])  # where the input's part of n differs
+        dx, dw_ih, db_ih = _input_gradients(x, dgh.flatten(2), w_ih)
+        return dx, dhs[0], dw_ih, dw_hh, db_ih, db_hh
 
 
-def _gru_parts(gates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Views of (T, B, 3H): r and z together, r, z, n."""
-    r, z, n = gates.chunk(3, dim=2)
-    return gates[..., : 2 * r.shape[2]], r, z, n
+def _gru_factors(r, z, n, h, h_n, to_n) -> Tensor:
+    """d(recurrent pre-activations of r, z, n) / dh' of all steps: (T, B, 3, H)."""
+    factors = n.new_empty(*n.shape[:2], 3, n.shape[2])
+    to_r, to_z, to_h_n = factors.unbind(2)
+    torch.mul(to_n, r, out=to_h_n)
+    torch.mul(to_h_n, h_n, out=to_r).mul_(1 - r)
+    torch.sub(h[:-1], n, out=to_z).mul_(torch.addcmul(z, z, z, value=-1))  # z (1 - z)
+    return factors
 
 
 class _GRUResetBefore(Function):
@@ -135,7 +136,8 @@ class _GRUResetBefore(Function):
             torch.mul(to_z[t], dh, out=dz)
             through_gates = product(dgates[t, :, : 2 * size].contiguous(), w_hh[: 2 * size])
             dh = through_gates.addcmul_(dh, z[t]).addcmul_(drh, r[t])
-        dx, dw_ih, dw_hh, db, _ = _weight_gradients(x, h, dgates, dgates, w_ih)
+        dx, dw_ih, db = _input_gradients(x, dgates, w_ih)
+        dw_hh, _ = _recurrent_gradients(h, dgates)
         dw_hh[2 * size :] = dgates[..., 2 * size :].flatten(0, 1).T @ rh.flatten(0, 1)
         return dx, dh, dw_ih, dw_hh, db, db
 
@@ -143,10 +145,10 @@ class _GRUResetBefore(Function):
 class _RNN(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        h = _sequence(h0, len(x))
-        products, recurrent = _input_products(x, w_ih, b_ih + b_hh), w_hh.T.contiguous()
-        for t in range(len(x)):
-            torch.add(products[t], product(h[t], recurrent), out=h[t + 1]).tanh_()
+        h, recurrent = _sequence(h0, len(x)), w_hh.T.contiguous()
+        h[1:] = _input_products(x, w_ih, b_ih + b_hh)
+        for before, after in zip(h[:-1].unbind(), h[1:].unbind(), strict=True):
+            add_product_(after, before, recurrent).tanh_()
         ctx.save_for_backward(x, w_ih, w_hh, h)
         return h[1:], h[-1].clone()
 
@@ -159,7 +161,8 @@ class _RNN(Function):
             dh += dy[t]
             torch.mul(slope[t], dh, out=dgates[t])
             dh = product(dgates[t], w_hh)
-        dx, dw_ih, dw_hh, db, _ = _weight_gradients(x, h, dgates, dgates, w_ih)
+        dx, dw_ih, db = _input_gradients(x, dgates, w_ih)
+        dw_hh, _ = _recurrent_gradients(h, dgates)
         return dx, dh, dw_ih, dw_hh, db, db
 
 

@@ -1,7 +1,7 @@
 """The output layer and the cross-entropy in one: per token for evaluation, fused for training.
 
 Evaluation forms the logits in chunks of rows. Training forms one (N, V) table and turns it from
-logits to probabilities to gradients in place, a chunk that stays in cache at a time.
+logits to their exponentials to gradients in place, in as few passes as there can be.
 """
 
 import torch
@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ptb.products import product
+from ptb.products import passing_product, product
 
-CHUNK = 175  # rows; 7 MB of logits at 10,000 words
+CHUNK = 175  # rows of logits in evaluation; 7 MB at 10,000 words
+ROWS = 40  # of exp(logits) in training; 1.6 MB, which stays in a core's cache
+SAFE = 1e20  # float32 holds sums of exponentials between 1/SAFE and SAFE, and their terms
 
 
 def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -22,36 +24,56 @@ def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) 
     return torch.cat(losses)
 
 
-def _softmax_(logits: Tensor, targets: Tensor) -> Tensor:
-    """Turns logits (n, V) into probabilities in place; returns the targets' losses (n,)."""
-    target = logits.gather(1, targets[:, None])  # (n, 1)
-    largest = logits.amax(1, keepdim=True)
-    torch.softmax(logits, 1, out=logits)
-    # log Σ exp = largest − log(largest probability), which is at least 1/V: no underflow
-    return (largest - logits.amax(1, keepdim=True).log() - target)[:, 0]
+def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(logits) (N, V), its sums over words (N,), the targets' logits (N,).
+
+    shifted: of logits less their row's largest, which no number is too large or too small for.
+    """
+    table = passing_product(hidden, weight.T)
+    sums, chosen = hidden.new_empty(2, len(hidden), 1)
+    for part, y, s, c in zip(*(t.split(ROWS) for t in (table, targets, sums, chosen)), strict=True):
+        part.add_(bias)
+        if shifted:
+            part.sub_(part.amax(1, keepdim=True))
+        torch.gather(part, 1, y[:, None], out=c)
+        torch.sum(part.exp_(), 1, keepdim=True, out=s)
+    return table, sums, chosen
+
+
+def _safe_exponentials(*case) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, shifted where that matters; on a GPU always, since asking would make it wait."""
+    if case[0].is_cuda:
+        return _exponentials(*case, shifted=True)
+    found = _exponentials(*case)
+    low, high = found[1].aminmax()
+    return found if low > 1 / SAFE and high < SAFE else _exponentials(*case, shifted=True)
 
 
 class _CrossEntropy(Function):
-    """Mean cross-entropy whose gradients are formed with the loss, while each chunk is at hand."""
+    """Mean cross-entropy whose gradients are formed with the loss.
+
+    The rows of exp(logits) are never divided by their sums: both products are linear in them, so
+    the sums divide what comes out of one and what goes into the other, which is far smaller.
+    """
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets):
-        rows, losses = len(targets), []
-        logits = product(hidden, weight.T, bias)  # (N, V), becomes d(sum of losses) / d(logits)
-        for chunk, y in zip(logits.split(CHUNK), targets.split(CHUNK), strict=True):
-            losses.append(_softmax_(chunk, y))
-            chunk.scatter_add_(1, y[:, None], chunk.new_full((len(y), 1), -1.0))  # p − onehot
-        ctx.save_for_backward(
-            product(logits, weight).div_(rows),
-            product((hidden / rows).T, logits).T,
-            logits.sum(0).div_(rows),
+        table, sums, chosen = _safe_exponentials(hidden, weight, bias, targets)
+        table.scatter_add_(1, targets[:, None], -sums)  # sum · (p − onehot)
+        scale = 1 / (sums * len(targets))  # (N, 1)
+        ctx.gradients = (  # save_for_backward would hold them, and the optimiser have to copy
+            product(table, weight).mul_(scale),
+            product((hidden * scale).T, table).T,
+            (scale.T @ table)[0],
         )
-        return torch.cat(losses).mean()
+        return (sums.log() - chosen).mean()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dloss):
-        gradients = ctx.saved_tensors
+        if ctx.gradients is None:
+            raise RuntimeError("one backward pass for each loss: compute cross_entropy again")
+        gradients, ctx.gradients = ctx.gradients, None
         if dloss != 1:  # of what is trained on, it is 1
             gradients = (dloss * gradient for gradient in gradients)
         return *gradients, None
@@ -61,8 +83,8 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
     """Mean cross-entropy in nats a token of softmax(hidden weightᵀ + bias) against targets (N,).
 
     hidden (N, H), weight (V, H), bias (V,), targets int64 (N,). Equal to torch's
-    `F.cross_entropy(F.linear(hidden, weight, bias), targets)`, differentiable once. Raises
-    ValueError for another shape or dtype.
+    `F.cross_entropy(F.linear(hidden, weight, bias), targets)`, differentiable once, for
+    one backward pass. Raises ValueError for another shape or dtype.
     """
     _check(hidden, weight, targets)
     return _CrossEntropy.apply(hidden, weight, bias, targets)

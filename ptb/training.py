@@ -39,6 +39,14 @@ def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
 LARGEST = math.log(sys.float_info.max)  # a mean loss beyond it has no finite perplexity
 
 
+def _values(parameter: Tensor) -> Tensor:
+    """The parameter's gradient; of a sparse one, that of the rows that occurred."""
+    if parameter.grad.is_sparse:
+        parameter.grad = parameter.grad.coalesce()
+        return parameter.grad.values()
+    return parameter.grad
+
+
 class Diverged(Exception):
     """The loss, or its exponential, is no longer finite."""
 
@@ -57,6 +65,8 @@ class Trainer:
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(setting, self.parameters)
         self.plain_sgd = setting.optimiser == "sgd" and not setting.momentum + setting.weight_decay
+        on_cpu = self.device.type == "cpu"
+        self.model.embedding.sparse = self.plain_sgd and not setting.tied and on_cpu
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
@@ -80,7 +90,7 @@ class Trainer:
         self.optimiser.zero_grad()
         loss.backward()
         lr = learning_rate(self.setting, self.epoch, fraction, self.cuts)
-        self._update(lr, [p.grad for p in self.parameters])
+        self._update(lr, [_values(p) for p in self.parameters])
         self._average()
         return loss.detach(), state
 

@@ -1,0 +1,60 @@
+"""ptb.products: MKL's and oneDNN's products are both a @ b + bias, in the memory they promise."""
+
+import threading
+
+import pytest
+import torch
+
+from ptb import products
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
+)
+
+
+@pytest.fixture(params=[False, pytest.param(True, marks=needs_onednn)], ids=["torch", "onednn"])
+def library(request, monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", request.param)
+
+
+def case(dtype=torch.float32):
+    torch.manual_seed(1)
+    return [torch.randn(shape, dtype=dtype) for shape in [(7, 5), (5, 11), (11,), (7, 11)]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_are_those_of_torch(library, dtype, transposed):
+    a, b, bias, total = case(dtype)
+    if transposed:
+        a, b = a.T.contiguous().T, b.T.contiguous().T
+    close = torch.testing.assert_close
+    close(products.product(a, b), a @ b)
+    close(products.product(a, b, bias), a @ b + bias)
+    close(products.passing_product(a, b), a @ b)
+    close(products.add_product_(total.clone(), a, b), total + a @ b)
+
+
+def test_a_product_is_put_where_it_is_asked_for(library):
+    a, b, bias, total = case()
+    assert products.product(a, b, bias, out=total) is total
+    torch.testing.assert_close(total, a @ b + bias)
+    assert products.add_product_(total, a, b) is total
+
+
+def test_room_is_taken_again_but_never_by_another_thread(monkeypatch):
+    monkeypatch.setattr(products, "ONEDNN", False)
+    a, b, *_ = case()
+    first, found = products.passing_product(a, b), []
+    other = threading.Thread(target=lambda: found.append(products.passing_product(a + 1, b)))
+    other.start()
+    other.join()
+    torch.testing.assert_close(first, a @ b)
+    assert products.passing_product(a, b).data_ptr() == first.data_ptr() != found[0].data_ptr()
+
+
+def test_intel_processors_have_mkl_at_its_full_speed(monkeypatch, tmp_path):
+    monkeypatch.setattr(products, "CPUINFO", tmp_path / "cpuinfo")
+    for vendor in ("GenuineIntel", "AuthenticAMD"):
+        products.CPUINFO.write_text(f"processor : 0\nvendor_id : {vendor}\n")
+        assert products.is_intel() == (vendor == "GenuineIntel")
