@@ -58,12 +58,11 @@ def _recurrent_gradients(h: Tensor, dg: Tensor) -> tuple[Tensor, Tensor]:
 class _GRU(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        sizes, bias = (2 * h0.shape[1], h0.shape[1]), b_ih.clone()  # of r and z together, and of n
-        bias[: sizes[0]] += b_hh[: sizes[0]]
-        gates = _input_products(x, w_ih, bias).split(sizes, 2)
-        rz, n = (part.contiguous() for part in gates)  # from pre-activations to gates in place
-        to_rz, to_n = (part.T.contiguous() for part in w_hh.split(sizes))
-        h, h_n, b_n = _sequence(h0, len(x)), torch.empty_like(n), b_hh[sizes[0] :]
+        cut = 2 * h0.shape[1]  # r and z are computed together, n apart
+        rz = _input_products(x, w_ih[:cut], b_ih[:cut] + b_hh[:cut])  # becomes the gates in place
+        n = _input_products(x, w_ih[cut:], b_ih[cut:])
+        to_rz, to_n, b_n = w_hh[:cut].T.contiguous(), w_hh[cut:].T.contiguous(), b_hh[cut:]
+        h, h_n = _sequence(h0, len(x)), torch.empty_like(n)
         views = (part.unbind() for part in (rz, *rz.chunk(2, 2), n, h_n, h[:-1], h[1:]))
         for rz_t, r_t, z_t, n_t, h_n_t, before, after in zip(*views, strict=True):
             add_product_(rz_t, before, to_rz).sigmoid_()
