@@ -165,10 +165,24 @@ class _RNN(Function):
         return dx, dh, dw_ih, dw_hh, db, db
 
 
+def _options() -> tuple:
+    """torch's: biases, one layer, no dropout, whether gradients will be asked for, …"""
+    return True, 1, 0.0, torch.is_grad_enabled(), False, False
+
+
 def _lstm(x, h0, c0, *weights):
-    options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)  # biases, layers, dropout, …
-    y, h, c = torch._VF.lstm(x, (h0[None], c0[None]), weights, *options)
+    y, h, c = torch._VF.lstm(x, (h0[None], c0[None]), weights, *_options())
     return y, h[0], c[0]
+
+
+def _gru(x, h0, *weights):
+    y, h = torch._VF.gru(x, h0[None], weights, *_options())
+    return y, h[0]
+
+
+def _rnn(x, h0, *weights):
+    y, h = torch._VF.rnn_tanh(x, h0[None], weights, *_options())
+    return y, h[0]
 
 
 FUNCTIONS = {
@@ -177,6 +191,7 @@ FUNCTIONS = {
     ("gru", "before"): _GRUResetBefore.apply,
     ("rnn", "after"): _RNN.apply,
 }
+CUDNN = FUNCTIONS | {("gru", "after"): _gru, ("rnn", "after"): _rnn}  # torch's own, on a GPU
 
 
 class Recurrent(nn.Module):
@@ -188,7 +203,7 @@ class Recurrent(nn.Module):
 
     def __init__(self, cell: str, inputs: int, hidden: int, reset: str = "after"):
         super().__init__()
-        self.cell, self.hidden, self.function = cell, hidden, FUNCTIONS[cell, reset]
+        self.cell, self.hidden, self.kind = cell, hidden, (cell, reset)
         rows = GATES[cell] * hidden
         self.weight_ih = nn.Parameter(torch.empty(rows, inputs))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden))
@@ -203,7 +218,7 @@ class Recurrent(nn.Module):
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         self._check(x, state)
         weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
-        y, *state = self.function(x, *state, *weights)
+        y, *state = (CUDNN if x.is_cuda else FUNCTIONS)[self.kind](x, *state, *weights)
         return y, tuple(state)
 
     def _check(self, x: Tensor, state: tuple[Tensor, ...]) -> None:

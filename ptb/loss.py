@@ -31,7 +31,8 @@ def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor,
     """
     table = passing_product(hidden, weight.T)
     sums, chosen = hidden.new_empty(2, len(hidden), 1)
-    for part, y, s, c in zip(*(t.split(ROWS) for t in (table, targets, sums, chosen)), strict=True):
+    rows = len(hidden) if hidden.is_cuda else ROWS
+    for part, y, s, c in zip(*(t.split(rows) for t in (table, targets, sums, chosen)), strict=True):
         part.add_(bias)
         if shifted:
             part.sub_(part.amax(1, keepdim=True))
@@ -74,7 +75,7 @@ class _CrossEntropy(Function):
         if ctx.gradients is None:
             raise RuntimeError("one backward pass for each loss: compute cross_entropy again")
         gradients, ctx.gradients = ctx.gradients, None
-        if dloss != 1:  # of what is trained on, it is 1
+        if dloss.is_cuda or dloss != 1:  # of what is trained on, it is 1; a GPU isn't asked
             gradients = (dloss * gradient for gradient in gradients)
         return *gradients, None
 

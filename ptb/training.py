@@ -12,6 +12,7 @@ from torch.nn.utils import get_total_norm
 
 from ptb.corpus import SPLITS, Corpus, windows
 from ptb.evaluation import analyse, load_model, perplexity, summary, token_losses, write_samples
+from ptb.graphs import GraphedStep
 from ptb.model import build
 from ptb.runs import Run, RunError
 from ptb.setting import Setting
@@ -70,6 +71,8 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
+        graphed = self.plain_sgd and not setting.average and not on_cpu
+        self.graphed = GraphedStep(self) if graphed else None
 
     def _seed(self, epoch: int) -> None:
         torch.manual_seed(1_000_003 * self.setting.seed + epoch)
@@ -86,10 +89,12 @@ class Trainer:
 
     def step(self, x: Tensor, y: Tensor, state, fraction: float = 0.0):
         """One update on a window; returns its mean loss in nats a token and the next state."""
+        lr = learning_rate(self.setting, self.epoch, fraction, self.cuts)
+        if self.graphed and len(x) == self.setting.bptt:
+            return self.graphed(x, y, state, lr)
         loss, state = self.model.loss(x, y, state)
         self.optimiser.zero_grad()
         loss.backward()
-        lr = learning_rate(self.setting, self.epoch, fraction, self.cuts)
         self._update(lr, [_values(p) for p in self.parameters])
         self._average()
         return loss.detach(), state

@@ -8,7 +8,7 @@ import torch
 from test_cells import LAYERS, STEPS
 
 from ptb.cells import gru_step
-from ptb.layers import FUNCTIONS, Recurrent, dropout
+from ptb.layers import CUDNN, FUNCTIONS, Recurrent, dropout
 
 STEPS = STEPS | {"gru before": partial(gru_step, reset="before")}
 
@@ -35,7 +35,7 @@ def make(cell, sizes, dtype=torch.float64, scale=1.0):
 def by_steps(layer, x, state):
     """The same, step by step, by ptb.cells."""
     weights, outputs = [getattr(layer, name) for name in WEIGHTS], []
-    step = STEPS["gru before" if layer.function is FUNCTIONS["gru", "before"] else layer.cell]
+    step = STEPS["gru before" if layer.kind == ("gru", "before") else layer.cell]
     for x_t in x:
         state = step(x_t, *state, *weights)
         state = state if layer.cell == "lstm" else (state,)
@@ -82,6 +82,17 @@ def test_outputs_and_all_gradients_are_those_of_the_steps(cell, sizes):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_outputs_and_all_gradients_are_those_of_torch(cell, sizes):
     assert_same_as(by_torch, make((cell, "after"), sizes))
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_what_a_gpu_takes_from_torch_is_the_same_function(cell):
+    case = make((cell, "after"), SIZES[-1])
+
+    def by_cudnns_call(layer, x, state):
+        y, *last = CUDNN[cell, "after"](x, *state, *layer.parameters())
+        return y, tuple(last)
+
+    assert_same_as(by_cudnns_call, case)
 
 
 @pytest.mark.parametrize("through", ["y", "state"])
