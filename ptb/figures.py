@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -127,6 +128,32 @@ def gap(table: pd.DataFrame) -> Figure:
     return figure
 
 
+KINDS = {
+    "frequency": "occurrences of the word in training",
+    "position": "place of the word in its sentence",
+    "distance": "words since its last occurrence",
+}
+
+
+def breakdown(table: pd.DataFrame, kind: str) -> Figure:
+    """Each run's test perplexity over the first run's, by one of KINDS; the first's is written."""
+    parts = [pd.DataFrame(run.analysis[kind]) for run in table["run"]]
+    losses = [part["loss"] / part["tokens"] for part in parts]
+    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
+    runs = [label(run.setting) for run in table["run"]]
+    for name, loss, marker in zip(runs, losses, "osXP", strict=False):
+        axes.plot(np.exp(loss - losses[0]), marker=marker, label=name)
+    ticks = [
+        f"{name}\n{np.exp(loss):,.0f}"
+        for name, loss in zip(parts[0]["bin"], losses[0], strict=True)
+    ]
+    axes.set_xticks(range(len(ticks)), ticks, fontsize=7)
+    axes.set_xlabel(f"{KINDS[kind]}; below, perplexity of {runs[0]}")
+    axes.set_ylabel(f"perplexity over that of\n{runs[0]}")
+    figure.legend(loc="outside upper center", ncols=len(runs))
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """As PNG and, for papers, as PDF, without a date in it."""
     figure.savefig(f"{path}.png", dpi=150)
@@ -141,6 +168,8 @@ def save_all(table: pd.DataFrame, folder: Path) -> None:
     save(curves(table, "train"), folder / "train")
     save(curves(table, "valid"), folder / "valid")
     save(gap(table), folder / "gap")
+    for kind in KINDS:
+        save(breakdown(table, kind), folder / kind)
     for run in table["run"]:
         axes = convergence(run.setting, run.history, run.metrics.get("floor"))
         save(axes.figure, folder / f"convergence-{run.setting.cell}-dropout{run.setting.dropout:g}")

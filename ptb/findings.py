@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 
+from ptb.comparison import compare
 from ptb.corpus import SPLITS
 from ptb.figures import label, schedule
 from ptb.setting import Setting, bar
@@ -176,9 +177,13 @@ def _pairs(table: pd.DataFrame, by: str, values: tuple) -> list[tuple]:
     return pairs
 
 
-def _change(before: float, after: float) -> str:
-    verb = "lowers" if after < before else "raises"
-    return f"{verb} test perplexity from {before:.1f} to {after:.1f} ({after / before - 1:+.0%})"
+def _change(before: pd.Series, after: pd.Series) -> str:
+    found = compare(after["run"], before["run"])
+    share, low, high = (f"{value:+.1f}%" for value in found.percent())
+    verb = "lowers" if found.mean < 0 else "raises"
+    verb = verb if found.real else "makes no difference beyond chance to"
+    numbers = f"from {before['test']:.1f} to {after['test']:.1f}"
+    return f"{verb} test perplexity ({numbers}: {share}, 95% interval {low} to {high})"
 
 
 def _dropout(table: pd.DataFrame) -> list[str]:
@@ -187,7 +192,7 @@ def _dropout(table: pd.DataFrame) -> list[str]:
         gaps = [row["valid"] / row["train"] for row in (plain, dropped)]
         sentences.append(
             f"Dropout {dropped['dropout']:g} with its recipe ({dropped['epochs']} epochs instead "
-            f"of {plain['epochs']}) {_change(plain['test'], dropped['test'])} for the "
+            f"of {plain['epochs']}) {_change(plain, dropped)} for the "
             f"{plain['cell'].upper()}; validation over training perplexity goes from "
             f"{gaps[0]:.2f} to {gaps[1]:.2f}."
         )
@@ -199,19 +204,22 @@ def _cells(table: pd.DataFrame) -> list[str]:
     for lstm, gru in _pairs(table, "cell", ("lstm", "gru")):
         where = "With" if lstm["dropout"] else "Without"
         sentences.append(
-            f"{where} dropout {_ahead(lstm['test'], gru['test'])}, "
-            f"in {lstm['epochs']} (LSTM) and {gru['epochs']} (GRU) epochs."
+            f"{where} dropout {_ahead(lstm, gru)}, after {lstm['epochs']} (LSTM) and "
+            f"{gru['epochs']} (GRU) epochs."
         )
     return sentences
 
 
-def _ahead(lstm: float, gru: float) -> str:
-    """Which cell is ahead on test, where by at least half a percent."""
-    if max(lstm, gru) / min(lstm, gru) < 1.005:
-        return f"LSTM ({lstm:.1f}) and GRU ({gru:.1f}) are level on test"
-    (low, better), (high, worse) = sorted([(lstm, "LSTM"), (gru, "GRU")])
-    share = f"{high / low - 1:.1%}"
-    return f"the {better} ({low:.1f}) is {share} ahead of the {worse} ({high:.1f}) on test"
+def _ahead(*rows: pd.Series) -> str:
+    """Which of two cells is ahead on test, where the interval of the difference leaves out zero."""
+    better, worse = sorted(rows, key=lambda row: row["test"])
+    found = compare(worse["run"], better["run"])
+    share, low, high = (f"{value:.1f}%" for value in found.percent())
+    names = [f"the {row['cell'].upper()} ({row['test']:.1f})" for row in (better, worse)]
+    by = f"by {share} on test (95% interval {low} to {high})"
+    if found.real:
+        return f"{names[0]} is ahead of {names[1]} {by}"
+    return f"there is no difference beyond chance: {names[0]} is before {names[1]} {by}"
 
 
 def _best(table: pd.DataFrame) -> str:
@@ -238,7 +246,8 @@ def _doubt(table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique()
     return (
         f"Each setting was run once ({'one seed' if seeds == 1 else f'{seeds} seeds in all'}): "
-        "small differences may be chance, and recipes differ in more than the cell or the dropout."
+        "the intervals above hold for these very weights on other text of this kind, not for other "
+        "seeds, and recipes differ in more than the cell or the dropout."
     )
 
 

@@ -61,3 +61,17 @@ def test_save_all_writes_each_figure_twice(tmp_path):
         "gap.png",
         "convergence-gru-dropout0.3.pdf",
     } <= names
+
+
+@pytest.mark.parametrize("kind", ["frequency", "position", "distance"])
+def test_breakdown_draws_perplexities_over_the_first_runs(tmp_path, kind):
+    table = make_table(tmp_path)
+    analysis = table["run"][1].analysis
+    analysis[kind] = [dict(row, loss=row["loss"] - 2) for row in analysis[kind]]
+    table["run"][1].write("analysis.json", analysis)
+    (axes,) = figures.breakdown(table, kind).axes
+    drawn = list(lines(axes).values())
+    np.testing.assert_allclose(drawn[0].get_ydata(), [1, 1])
+    np.testing.assert_allclose(drawn[1].get_ydata(), np.exp([-0.4, -0.2]))
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1–9\n403", "10+\n7"]
+    assert len(drawn) == 4

@@ -1,7 +1,9 @@
 """Sentences and tables follow the numbers in the records."""
 
+import math
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -29,11 +31,21 @@ def make_run(folder, cell, dropout, perplexities, best_epoch=2):
     rows[2]["train"] = perplexities[0] * 0.9
     with run.writing(setting):
         run.write_history(rows)
+        run.write("analysis.json", make_analysis(cell, perplexities[2]))
         metrics = {"status": "finished", "best_epoch": best_epoch, "floor": {}, "types": 10_000}
         for split, value in zip(("train", "valid", "test"), perplexities, strict=True):
             metrics[split] = {"loss": 0.0, "perplexity": value, "tokens": 999}
         run.finish(metrics | {"parameters": 4_653_200})
     return run
+
+
+def make_analysis(seed, perplexity):
+    """Two hundred sentences of ten words whose mean loss is that perplexity's."""
+    noise = np.random.default_rng(list(seed.encode())).normal(0, 0.5, 200)
+    losses = 10 * math.log(perplexity) + noise - noise.mean()
+    bins = [{"bin": "1–9", "loss": 30.0, "tokens": 5}, {"bin": "10+", "loss": 20.0, "tokens": 10}]
+    analysis = {"sentences": {"loss": losses.tolist(), "tokens": [10] * 200}}
+    return analysis | dict.fromkeys(("frequency", "position", "distance"), bins)
 
 
 def make_table(folder, perplexities=PERPLEXITIES, **others):
@@ -62,7 +74,8 @@ def test_conclusions_follow_when_the_numbers_turn(tmp_path):
     better_gru = PERPLEXITIES | {("gru", 0.3): (60.0, 90.0, 88.0)}
     before = findings.conclusions(make_table(tmp_path / "before"))
     after = findings.conclusions(make_table(tmp_path / "after", better_gru))
-    assert "With dropout the LSTM (95.0)" in before and "With dropout the GRU (88.0)" in after
+    assert "With dropout the LSTM (95.0) is ahead of the GRU (97.0) by 2.1%" in before
+    assert "With dropout the GRU (88.0) is ahead of the LSTM (95.0) by 8.0%" in after
     assert "All 4 settings are below" in after
     assert "Best on validation: LSTM, dropout 0.3" in before
     assert "Best on validation: GRU, dropout 0.3" in after
@@ -71,8 +84,14 @@ def test_conclusions_follow_when_the_numbers_turn(tmp_path):
 def test_dropout_that_harms_is_said_to_raise(tmp_path):
     harmed = PERPLEXITIES | {("lstm", 0.3): (70.0, 130.0, 128.0)}
     text = findings.conclusions(make_table(tmp_path, harmed))
-    assert re.search(r"raises test perplexity from 116\.0 to 128\.0 \(\+10%\) for the LSTM", text)
-    assert re.search(r"lowers test perplexity from 114\.0 to 97\.0 \(-15%\) for the GRU", text)
+    assert re.search(r"raises test perplexity \(from 116\.0 to 128\.0: \+10\.3%", text)
+    assert re.search(r"lowers test perplexity \(from 114\.0 to 97\.0: -14\.9%.*for the GRU", text)
+
+
+def test_a_difference_that_may_be_chance_is_called_none(tmp_path):
+    level = PERPLEXITIES | {("gru", 0.3): (75.0, 101.0, 95.2)}
+    text = findings.conclusions(make_table(tmp_path, level))
+    assert "With dropout there is no difference beyond chance: the LSTM (95.0) is before" in text
 
 
 @pytest.mark.parametrize(
