@@ -1,0 +1,97 @@
+"""The search for recipes: one row of report/trials.csv for every setting that was tried.
+
+`python -m ptb.trials cell=gru dropout=0.4 lr=20 epochs=30` trains one setting, without a notebook,
+in runs/trials; stopped and started again it goes on. The test split is in the run's folder, as
+always, but not in the table: nothing may be chosen by it.
+"""
+
+import argparse
+import ast
+import sys
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+import torch
+from filelock import FileLock
+
+from ptb.corpus import load
+from ptb.findings import epoch_line
+from ptb.runs import ROOT, RUNS, Run, write_atomically
+from ptb.setting import PlainError, Setting, SettingError, check_names, recipe
+from ptb.training import train
+
+TABLE = ROOT / "report" / "trials.csv"
+
+
+def row(run: Run) -> dict:
+    """What the table keeps of a run that is done: its setting, validation by epoch, minutes."""
+    history, metrics = run.history, run.metrics
+    return {
+        "run": run.setting.name,
+        **asdict(run.setting),
+        "status": metrics["status"],
+        "best_epoch": metrics["best_epoch"],
+        "valid": round(float(history["valid"].min()), 3),
+        "train": round(float(history["train"].min()), 3),
+        "minutes": round(float(history["seconds"].max()) / 60, 1),
+        "processor": run.environment["processor"],
+        "commit": run.environment["commit"],
+        "valid_by_epoch": " ".join(f"{value:.2f}" for value in history["valid"]),
+    }
+
+
+def record(run: Run, table: Path = TABLE) -> None:
+    """Puts a finished run's row into the table, in place of an older one of the same setting."""
+    with FileLock(table.with_suffix(".lock")):
+        rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+        rows = [old for old in rows if old["run"] != run.setting.name] + [row(run)]
+        frame = pd.DataFrame(rows).sort_values(["cell", "dropout", "run"])
+        write_atomically(table, lambda path: frame.to_csv(path, index=False))
+
+
+def parse(words: list[str]) -> Setting:
+    """The setting that words like "lr=20" make with the recipe; raises SettingError."""
+    chosen = dict(_pair(word) for word in words)
+    check_names(chosen)
+    first = [chosen.pop(f.name, f.default) for f in fields(Setting)[:3]]  # cell, dropout, corpus
+    return recipe(*first, **chosen)
+
+
+def _pair(word: str) -> tuple[str, object]:
+    name, equals, value = word.partition("=")
+    if not equals:
+        raise SettingError(f"{word!r} is no choice: write name=value, as in lr=20")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ptb.trials", description=__doc__)
+    parser.add_argument("choices", nargs="*", metavar="name=value", help="what the setting changes")
+    parser.add_argument("--threads", type=int, default=1, help="torch's; two trials fit two cores")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        _run(parse(options.choices))
+    except PlainError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(setting: Setting) -> None:
+    run = Run(RUNS / "trials" / setting.name)
+
+    def show(rows):
+        for last in rows[-1:]:
+            print(epoch_line(setting, last), flush=True)
+
+    train(setting, load(setting.corpus), run.folder, on_epoch=show)
+    record(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
