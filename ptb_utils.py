@@ -4,6 +4,7 @@ import os
 import re
 import time
 from dataclasses import fields
+from difflib import get_close_matches
 from html import escape
 from pathlib import Path
 
@@ -12,24 +13,58 @@ import pandas as pd
 import torch
 from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
+from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ptb import figures, findings
 from ptb.cells import parameter_count
-from ptb.corpus import SPLITS, Corpus, load, windows
-from ptb.evaluation import generate, load_model, perplexity, summary, token_losses
+from ptb.corpus import SPLITS, Corpus, check_corpus, load, windows
+from ptb.evaluation import (
+    UNK,
+    encode,
+    generate,
+    load_model,
+    neighbours,
+    perplexity,
+    summary,
+    surprise,
+    token_losses,
+)
 from ptb.model import build, parameter_table
-from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
-from ptb.setting import FOUR, Setting, SettingError, bar, check_names, recipe
+from ptb.runs import (
+    RECORDS,
+    ROOT,
+    RUNS,
+    Run,
+    RunError,
+    faults,
+    find_runs,
+    four_settings,
+    gather,
+    left_out,
+)
+from ptb.setting import (
+    FOUR,
+    NAMES,
+    Setting,
+    SettingError,
+    bar,
+    check_names,
+    check_number,
+    meant,
+    recipe,
+)
+from ptb.source import EOS
 from ptb.training import train
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "choose_study",
-    "draw_windows", "figures", "find_run", "find_runs", "findings", "gather", "generate", "load",
-    "load_model", "model_table", "parameter_count", "passage", "perplexity", "recipe", "relative",
-    "remeasure", "result", "run_folder", "setting_table", "show", "table", "title_page",
-    "token_losses", "train", "use_threads",
+    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "check_number",
+    "check_parameters", "choose_study", "continued", "draw_windows", "figures", "find_run",
+    "find_runs", "findings", "gather", "generate", "load", "load_model", "model_table",
+    "neighbour_table", "parameter_count", "passage", "perplexity", "read_text", "recipe",
+    "relative", "remeasure", "result", "run_folder", "setting_table", "show", "surprises", "table",
+    "title_page", "token_losses", "train", "use_threads",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -39,33 +74,68 @@ set_matplotlib_formats("png", "pdf")
 def check(names: dict, others: tuple[str, ...]) -> Setting:
     """The setting that a notebook's parameters make; names is the notebook's globals().
 
-    others are the parameters that are no choice of the setting. An unknown name (papermill adds
-    whatever it is given) or a bad value raises SettingError.
+    others are the parameters that are no choice of the setting. An unknown name or a bad value
+    raises SettingError.
     """
-    given = {k: v for k, v in names.items() if not k.startswith("_") and k not in _ipython_names()}
-    check_names(given, others)
-    chosen = {name: value for name, value in given.items() if name not in others}
+    check_parameters(names, (*NAMES, *others))
+    chosen = {name: names[name] for name in NAMES if name in names}
     first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
-    return recipe(*first, **chosen)
+    setting = recipe(*first, **chosen)
+    check_corpus(setting.corpus)
+    return setting
 
 
-def _ipython_names() -> set[str]:
-    return set(get_ipython().user_ns_hidden) | {"pu"}
+def check_parameters(names: dict, known: tuple[str, ...]) -> None:
+    """Raises SettingError for a parameter that the notebook has not: papermill adds any.
+
+    Once all were known, other names come from later cells, and the cells may run again.
+    """
+    if "_checked" not in names:
+        hidden = {*get_ipython().user_ns_hidden, "pu"}
+        check_names([n for n in names if n[0] != "_" and n not in hidden], known)
+    names["_checked"] = True
 
 
-def run_folder(setting: Setting, study: str | None) -> Path:
-    """runs/STUDY/RUN; the study is by default that of the setting's corpus."""
+def check_text(name: str, value) -> str:
+    """value, where it is text with a word in it; else raises SettingError."""
+    if not isinstance(value, str) or not value.strip():
+        raise SettingError(f"{name} = {value!r} must be text in quotes; None takes the default")
+    return value
+
+
+def run_folder(setting: Setting, study: str | None, folder: str | None = None) -> Path:
+    """Where a run's files go: into folder, by default runs/STUDY/RUN.
+
+    The study is by default that of the setting's corpus. Raises SettingError for what can't be one.
+    """
+    if study is not None and folder is not None:
+        raise SettingError(f"study = {study!r} and folder = {folder!r}: give one of them alone")
+    path = _study_folder(setting, study) / setting.name
+    if folder is not None:
+        path = Path(check_text("folder", folder))
+    for place in (path, *path.parents):
+        if place.is_file():
+            raise SettingError(f"the run's folder would be {path}, but {place} is a file")
+    return path
+
+
+def _study_folder(setting: Setting, study: str | None) -> Path:
     default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, setting.corpus)
-    return RUNS / (study or default) / setting.name
+    if study is None:
+        return RUNS / default
+    if not re.fullmatch(r"\w[\w.-]{0,99}", check_text("study", study)):
+        guess = meant(Path(study).name, [default])
+        raise SettingError(
+            f"study = {study!r} must be a plain name, of a folder in runs/: {guess}; "
+            "for another place use folder"
+        )
+    return RUNS / study
 
 
 def use_threads(threads: int | None) -> None:
     """Has torch compute on that many threads; None leaves it all cores."""
-    if threads is None:
-        return
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise SettingError(f"threads = {threads!r} must be a whole number of at least 1")
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(check_number("threads", int, threads))
 
 
 # ---------------------------------------------------------------- tables and figures
@@ -127,6 +197,9 @@ def model_table(setting: Setting, vocabulary: int) -> Table:
 
 def title_page(title: str | None, authors: str | None, whose: str, table: pd.DataFrame) -> None:
     """Shows the abstract, and gives the PDF its title, authors and abstract."""
+    for name, value in (("title", title), ("authors", authors)):
+        if value is not None:
+            check_text(name, value)
     texts = {"ptb": "Penn Treebank", "embedded": "an invented language"}
     corpus = table.iloc[0]["corpus"]
     names = authors or ("The authors of the repository" if "published" in whose else "")
@@ -170,7 +243,12 @@ def result(run: Run) -> Table | Markdown:
 
 def passage(text: str) -> Markdown:
     """A model's text as a quotation, its `<unk>` and `$` shown as they are."""
-    return Markdown("> " + re.sub(r"([\\`*_<>$#\[\]~^|])", r"\\\1", text))
+    return Markdown("> " + _as_it_is(text))
+
+
+def _as_it_is(text: str) -> str:
+    """text in Markdown, none of its characters a sign."""
+    return re.sub(r"([\\`*_<>$#\[\]~^|'])", r"\\\1", text)
 
 
 def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
@@ -179,28 +257,60 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
     study is a folder, or the name of one in runs/. By default it is your own in runs/dropout if its
     four runs are done, else the published one.
     """
-    folder = RUNS / (study or "dropout")  # a full path stays one
+    folder = RUNS / ("dropout" if study is None else check_text("study", study))  # or a full path
     table = four_settings(gather(find_runs(folder)))
     if study is None and len(table) < len(FOUR):
         folder = RECORDS / "dropout"
         table = four_settings(gather(find_runs(folder)))
     if table.empty:
-        raise SettingError(f"no finished run in {folder}: train first, or name another study")
+        known = [path.name for path in RUNS.glob("*/") if find_runs(path)]
+        reason = "; ".join(left_out(folder)) or f"train first, or {meant(study, known or ['demo'])}"
+        raise SettingError(f"no finished run of the four settings in {folder}: {reason}")
     owner = "the published study" if RECORDS in folder.parents else "your own study"
-    return table, f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
+    whose = f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
+    return table, whose + _lacking(table, folder)
+
+
+def _lacking(table: pd.DataFrame, folder: Path) -> str:
+    """What a report says of the settings that are missing and of runs that it leaves out."""
+    there = set(zip(table["cell"], table["dropout"] > 0, strict=True))
+    missing = [
+        f"{cell.upper()} {'with' if dropout else 'without'} dropout"
+        for cell, dropout in FOUR
+        if (cell, dropout > 0) not in there
+    ]
+    said = f" Missing: {', '.join(missing)}." if missing else ""
+    reasons = left_out(folder)
+    return said + (f" Left out: {_as_it_is('; '.join(reasons))}." if reasons else "")
 
 
 def find_run(run: str | None) -> Run:
-    """The run of that folder; by default the published one that is best on validation."""
-    if run is not None:
-        found = Run(run)
-        if not found.done:
-            raise SettingError(
-                f"run = {run!r} is no folder of a finished run: it has no metrics.json"
-            )
-        return found
-    table = four_settings(gather(find_runs(RECORDS / "dropout")))
-    return table.loc[table["valid"].idxmin(), "run"]
+    """The finished run of that folder; by default the published one that is best on validation.
+
+    Raises SettingError for a folder without one, RunError for faulty records.
+    """
+    if run is None:
+        table = four_settings(gather(find_runs(RECORDS / "dropout")))
+        return table.loc[table["valid"].idxmin(), "run"]
+    found = Run(check_text("run", run))
+    if not found.done:
+        raise SettingError(
+            f"run = {run!r} is no folder of a finished run, it has no metrics.json{_meant_run(run)}"
+        )
+    if reason := faults(found):
+        raise RunError(reason)
+    if found.metrics["best_epoch"] is None:
+        raise RunError(f"{run} has no weights: the run diverged before an epoch ended")
+    return found
+
+
+def _meant_run(run: str) -> str:
+    runs = [
+        run for root in (RECORDS, RUNS) for study in root.glob("*/") for run in find_runs(study)
+    ]
+    folders = {found.folder.name: found.folder for found in runs}
+    close = get_close_matches(Path(run).name, folders, n=1)
+    return f"; did you mean {os.path.relpath(folders[close[0]])!r}?" if close else ""
 
 
 def remeasure(run: Run, model, corpus: Corpus) -> Table:
@@ -214,6 +324,96 @@ def remeasure(run: Run, model, corpus: Corpus) -> Table:
         rows[-1] |= {name: f"{value:.3f}" for name, value in numbers.items()}
         rows[-1]["equal"] = "yes" if equal else "NO"
     return table(pd.DataFrame(rows), f"The weights in {relative(run.folder)}.", "tab:measured")
+
+
+# ---------------------------------------------------------------- what a model makes of words
+OWN_TEXT = {  # Penn Treebank's is not free
+    "passage": "the company said its profit rose in the third quarter <eos> "
+    "a small dog walked into the bank and asked for a loan <eos> "
+    "the bank said it would n't lend money to a zebra <eos>",
+    "prompt": "the company",
+    "words": "company monday million he",
+}
+
+
+def default_text(corpus: Corpus) -> dict[str, str]:
+    """Passage, prompt and words for a corpus: of its test split, or our own for Penn Treebank."""
+    if corpus.name == "ptb":
+        return OWN_TEXT
+    ids = corpus["test"].tolist()
+    start = ids.index(corpus.index[EOS]) + 1
+    text = corpus.text(ids[start : start + 60])
+    prompt = " ".join(text.split()[:3])
+    return {"passage": text, "prompt": prompt, "words": " ".join(corpus.words[20:24])}
+
+
+def read_text(corpus: Corpus, name: str, text: str | None) -> list[int]:
+    """The ids of a parameter's text, by default the corpus's; says which words become `<unk>`.
+
+    Raises SettingError for an unknown word where none can: among words, or in a corpus without it.
+    """
+    text = default_text(corpus)[name] if text is None else check_text(name, text)
+    ids = encode(corpus, text, None if name == "words" else UNK)
+    if unknown := sorted(set(text.split()) - set(corpus.words)):
+        print(f"{name}: not in the vocabulary, so <unk>: {', '.join(unknown)}")
+    return ids
+
+
+class Surprises:
+    """Words, each coloured by its loss in bits; where there is no colour, the bits follow it."""
+
+    def __init__(self, words: list[str], bits: list[float]):
+        self.words, self.bits = words, bits
+        mean = sum(bits) / len(bits)
+        self.about = f"{mean:.2f} bits a word on average, a perplexity of {2**mean:.1f}."
+
+    def _repr_html_(self) -> str:
+        pairs = zip(self.words, self.bits, strict=True)
+        text = " ".join(_coloured(word, bits) for word, bits in pairs)
+        scale = " ".join(_coloured(f"{bits} bits", bits) for bits in (0, 4, 8, 12, 16))
+        return f'<p style="line-height: 2">{text}</p><p>{scale}; {self.about}</p>'
+
+    def _repr_markdown_(self) -> str:
+        pairs = zip(self.words, self.bits, strict=True)
+        text = " ".join(f"{_as_it_is(word)}^{bits:.0f}^" for word, bits in pairs)
+        return f"> {text}\n\nRaised: bits. {self.about}"
+
+    def __repr__(self) -> str:
+        pairs = zip(self.words, self.bits, strict=True)
+        return " ".join(f"{word} ({bits:.1f})" for word, bits in pairs) + f"\n{self.about}"
+
+
+def _coloured(word: str, bits: float) -> str:
+    """A word on a background from white to orange at 16 bits; the bits show under the pointer."""
+    colour = to_hex(plt.get_cmap("Oranges")(min(bits, 16) / 16 * 0.7))
+    style = f"background-color: {colour}; color: black; padding: 2px"
+    return f'<span style="{style}" title="{bits:.1f} bits">{escape(word)}</span>'
+
+
+def surprises(model, corpus: Corpus, ids: list[int]) -> Surprises:
+    """A text, each word with its loss in bits given the words before it."""
+    return Surprises([corpus.words[i] for i in ids], surprise(model, corpus, ids))
+
+
+def continued(model, corpus: Corpus, ids: list[int], length: int, temperature: float) -> Markdown:
+    """The text, as the start of a sentence, and what the model writes after it."""
+    prompt = torch.tensor([corpus.index[EOS], *ids])
+    words = generate(model, prompt, length, temperature, torch.Generator().manual_seed(1))
+    return passage(corpus.text([*ids, *words]))
+
+
+def neighbour_table(model, corpus: Corpus, ids: list[int], count: int = 5) -> Table:
+    """The words nearest by cosine to each of the words, in the model's two matrices of words."""
+    rows = []
+    matrices = {"embedding": model.embedding.weight, "output matrix": model.output.weight}
+    for word in ids:
+        near = {name: neighbours(weight, word, count) for name, weight in matrices.items()}
+        for rank in range(len(near["embedding"])):
+            row = {name: found[rank] for name, found in near.items()}
+            cells = {name: f"{corpus.words[i]} {cosine:.2f}" for name, (i, cosine) in row.items()}
+            rows.append({"word": "" if rank else corpus.words[word]} | cells)
+    caption = "The words nearest to some words, with the cosine of their vectors."
+    return table(pd.DataFrame(rows), caption, "tab:neighbours")
 
 
 # ---------------------------------------------------------------- how text becomes windows

@@ -72,11 +72,16 @@ def _from_texts(name: str, texts: dict[str, list[str]]) -> Corpus:
 
 def load(name: str) -> Corpus:
     """The corpus of that name: "ptb" or "embedded"."""
+    check_corpus(name)
+    return LOADERS[name]()
+
+
+def check_corpus(name: str) -> None:
+    """Raises SettingError for a name that no corpus has."""
     if name not in LOADERS:
         raise SettingError(
             f"corpus = {name!r} is none of {', '.join(LOADERS)}: {meant(name, LOADERS)}"
         )
-    return LOADERS[name]()
 
 
 @cache

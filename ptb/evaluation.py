@@ -1,18 +1,22 @@
 """Perplexity; per-token losses and what is derived from them; generated text."""
 
 import math
+from difflib import get_close_matches
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from ptb.corpus import Corpus
 from ptb.model import LanguageModel, WeightsError, build, load_weights
 from ptb.runs import Run
+from ptb.setting import SettingError
 from ptb.source import EOS
 
 ROWS, WINDOW = 10, 100
+UNK = "<unk>"
 
 
 @torch.no_grad()
@@ -77,7 +81,10 @@ def analyse(corpus: Corpus, losses: Tensor) -> dict:
 
 
 def load_model(run: Run, corpus: Corpus) -> LanguageModel:
-    """The run's model with its saved weights; the corpus must have the words they know."""
+    """The run's model with its saved weights; raises WeightsError where they are not its own.
+
+    The corpus must have the words that the weights know.
+    """
     weights, words = run.read_weights()
     if words != corpus.words:
         raise WeightsError(f"the weights in {run.folder} belong to another vocabulary")
@@ -106,6 +113,37 @@ def _binned(table: pd.DataFrame, by: str, edges: tuple[int, ...]) -> list[dict]:
         {"bin": label, "loss": float(row["sum"]), "tokens": int(row["count"])}
         for label, row in groups.iterrows()
     ]
+
+
+def encode(corpus: Corpus, text: str, substitute: str | None = UNK) -> list[int]:
+    """The ids of a text's words; a word that the vocabulary lacks has the substitute's.
+
+    Raises SettingError for such a word where the vocabulary lacks the substitute too.
+    """
+    index = corpus.index
+    other = index.get(substitute)
+    for word in text.split():
+        if word not in index and other is None:
+            (close,) = get_close_matches(word, corpus.words, n=1, cutoff=0)
+            where = f"is not in the vocabulary of {corpus.name}"
+            raise SettingError(f"the word {word!r} {where}: did you mean {close!r}?")
+    return [index.get(word, other) for word in text.split()]
+
+
+def surprise(model, corpus: Corpus, ids: list[int]) -> list[float]:
+    """Each word's loss in bits, given the words before it and that a sentence began."""
+    text = torch.tensor([corpus.index[EOS], *ids])
+    return (token_losses(model, text, rows=1) / math.log(2)).tolist()
+
+
+@torch.no_grad()
+def neighbours(matrix: Tensor, word: int, count: int) -> list[tuple[int, float]]:
+    """The rows of matrix (V, H) nearest to a word's, with the cosines, the nearest first."""
+    directions = normalize(matrix, dim=1)
+    cosines = directions @ directions[word]
+    cosines[word] = -math.inf
+    nearest = cosines.topk(min(count, len(cosines) - 1))
+    return list(zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True))
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """A run's folder: its files, written atomically, locked while written; gathering finished runs."""
 
+import hashlib
 import json
 import math
 import os
@@ -9,14 +10,18 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ptb.corpus import SPLITS
+from ptb.model import WeightsError
 from ptb.setting import PlainError, Setting
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,11 +99,11 @@ class Run:
 
     @property
     def setting(self) -> Setting:
-        return Setting(**self._json("setting.json")["setting"])
+        return self._read("setting.json", lambda text: Setting(**json.loads(text)["setting"]))
 
     @property
     def environment(self) -> dict:
-        return self._json("setting.json")["environment"]
+        return self._read("setting.json", lambda text: json.loads(text)["environment"])
 
     @property
     def metrics(self) -> dict:
@@ -116,8 +121,8 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """A row an epoch, so far."""
-        path = self.folder / "history.csv"
-        return pd.read_csv(path) if path.exists() else pd.DataFrame(columns=HISTORY)
+        exists = (self.folder / "history.csv").exists()
+        return self._read("history.csv", _history) if exists else pd.DataFrame(columns=HISTORY)
 
     @property
     def done(self) -> bool:
@@ -130,7 +135,17 @@ class Run:
         return [path for name in PUBLISHED if (path := self.folder / name).exists()]
 
     def _json(self, name: str):
-        return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        return self._read(name, json.loads)
+
+    def _read(self, name: str, parse: Callable):
+        """What parse makes of a file's text; raises RunError where that can't be."""
+        try:
+            return parse((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(f"{self.folder.name}: {name} is missing") from None
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RunError(f"{self.folder.name}: {name} is damaged ({reason})") from None
 
     @contextmanager
     def writing(self, setting: Setting):
@@ -170,28 +185,131 @@ class Run:
         )
 
     def read_weights(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-        """The saved weights as float32, and the vocabulary."""
-        with safe_open(self.folder / "weights.safetensors", "pt") as file:
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            return weights, tuple(json.loads(file.metadata()["words"]))
+        """The saved weights as float32, and the vocabulary; raises WeightsError for a bad file."""
+        path = self.folder / "weights.safetensors"
+        if not path.exists():
+            raise WeightsError(f"{path} is missing: copy it again, or train the run again")
+        self._verify(path)
+        try:
+            with safe_open(path, "pt") as file:
+                words = tuple(json.loads(file.metadata()["words"]))
+                weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+            raise WeightsError(f"{path} is cut short or no weights of a run ({error})") from None
+        for name, tensor in weights.items():
+            if not tensor.isfinite().all():
+                raise WeightsError(f"{path} is damaged: {name} has values that are not finite")
+        return weights, words
+
+    def _verify(self, path: Path) -> None:
+        """Compares the weights with the hash that the record has; older records have none."""
+        recorded = self.metrics.get("weights_sha256") if self.done else None
+        if recorded and _sha256(path) != recorded:
+            raise WeightsError(f"{path} is not the file that the run saved: its SHA-256 differs")
 
     def write_checkpoint(self, state: dict) -> None:
         write_atomically(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
 
     def read_checkpoint(self) -> dict | None:
         path = self.folder / "checkpoint.pt"
-        return torch.load(path, weights_only=True) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, weights_only=True)
+        except Exception as error:  # torch's own advice is to load it without the protection
+            raise RunError(
+                f"{path} is cut short or no checkpoint of a run ({type(error).__name__}): "
+                "delete it, and the run starts again from its first epoch"
+            ) from None
 
     def finish(self, metrics: dict) -> dict:
         """Writes metrics.json, by which the run is done; its checkpoint goes."""
+        weights = self.folder / "weights.safetensors"
+        if weights.exists():
+            metrics = metrics | {"weights_sha256": _sha256(weights)}
         self.write("metrics.json", metrics)
         (self.folder / "checkpoint.pt").unlink(missing_ok=True)
         return metrics
 
 
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _history(text: str) -> pd.DataFrame:
+    kinds = dict.fromkeys(HISTORY, float) | {"epoch": int}
+    return pd.read_csv(StringIO(text), usecols=HISTORY, dtype=kinds)
+
+
 def find_runs(study: Path) -> list[Run]:
     """The study's runs that are done."""
     return [Run(path.parent) for path in sorted(Path(study).glob("*/metrics.json"))]
+
+
+def left_out(study: Path) -> list[str]:
+    """A line for each run in the study's folder that is unfinished or has faulty records."""
+    folders = {path.parent for path in Path(study).glob("*/*") if path.name in PUBLISHED}
+    return [fault for folder in sorted(folders) if (fault := faults(Run(folder)))]
+
+
+def faults(run: Run) -> str | None:
+    """Why a run's records can't be reported, in one line; None where they can."""
+    if not run.done:
+        return f"{run.folder.name}: not finished, it has no metrics.json"
+    try:
+        reason = _contradiction(run)
+    except RunError as error:
+        return str(error)
+    return f"{run.folder.name}: {reason}" if reason else None
+
+
+def _contradiction(run: Run) -> str | None:
+    """Reads what a report reads, and says what does not fit; raises RunError for a bad file."""
+    metrics = run._read("metrics.json", _complete)
+    _ = run.setting, run.environment
+    if (metrics["status"], metrics["best_epoch"]) == ("diverged", None):
+        return None  # it has no more than that
+    run._read("samples.json", _at_temperature_1)
+    run._read("analysis.json", lambda text: [json.loads(text)[part] for part in ANALYSIS])
+    return _misfit(run.history, metrics)
+
+
+def _complete(text: str) -> dict:
+    """The metrics; raises where one that a report needs is missing or not finite."""
+    metrics = json.loads(text)
+    for name in ("status", "best_epoch", "parameters", "floor", "types"):
+        metrics[name]
+    for split in SPLITS if metrics["best_epoch"] is not None else ():
+        for name in ("loss", "perplexity", "tokens"):
+            if not math.isfinite(metrics[split][name]):
+                raise ValueError(f"{split} {name} is {metrics[split][name]}")
+    return metrics
+
+
+def _at_temperature_1(text: str) -> str:
+    (sample,) = (s["text"] for s in json.loads(text) if s["temperature"] == 1)
+    return sample
+
+
+ANALYSIS = ("sentences", "frequency", "position", "distance")
+ROUNDING = 0.005  # more than float16 weights change a perplexity
+
+
+def _misfit(history: pd.DataFrame, metrics: dict) -> str | None:
+    """What in the history is not finite or does not fit the metrics."""
+    best, epochs = metrics["best_epoch"], range(1, len(history) + 1)
+    if best not in epochs or list(history["epoch"]) != list(epochs):
+        return f"history.csv has no row for every epoch up to the best, {best}"
+    if not np.isfinite(history).all(axis=None):
+        return "history.csv has values that are not finite"
+    found, recorded = history["valid"][best - 1], metrics["valid"]["perplexity"]
+    if abs(found - recorded) > ROUNDING * recorded:
+        return (
+            f"valid perplexity is {recorded:.2f} in metrics.json, "
+            f"{found:.2f} at epoch {best} in history.csv"
+        )
+    return None
 
 
 def four_settings(table: pd.DataFrame) -> pd.DataFrame:
@@ -213,17 +331,15 @@ def four_settings(table: pd.DataFrame) -> pd.DataFrame:
 def gather(runs: list[Run]) -> pd.DataFrame:
     """One row a run: its setting, metrics and minutes of training; `run` has the Run.
 
-    A run that diverged in its first epoch has no perplexities: they are NaN.
+    A run with faulty records has none (see `faults`). A run that diverged in its first epoch has
+    no perplexities: they are NaN.
     """
-    return pd.DataFrame([_row(run) for run in runs])
+    return pd.DataFrame([_row(run) for run in runs if not faults(run)])
 
 
 def _row(run: Run) -> dict:
     metrics, history = run.metrics, run.history
-    perplexities = {
-        split: metrics.get(split, {}).get("perplexity", math.nan)
-        for split in ("train", "valid", "test")
-    }
+    perplexities = {split: metrics.get(split, {}).get("perplexity", math.nan) for split in SPLITS}
     return {
         **asdict(run.setting),
         "run": run,

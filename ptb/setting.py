@@ -42,6 +42,10 @@ RANGES = {
     "average": (0, 1, False),
     "epochs": (1, 1000, True),
     "seed": (0, 2**31, False),
+    # what a notebook may be given beside a setting
+    "threads": (1, 1024, True),
+    "temperature": (0, 100, True),
+    "length": (1, 10_000, True),
 }
 
 
@@ -131,7 +135,7 @@ def _checked(name: str, kind: type, value):
         if not isinstance(value, kind):
             raise SettingError(f"{name} = {value!r} must be a {_KINDS[kind]}: {_meant_kind(kind)}")
         return value
-    return _number(name, kind, value)
+    return check_number(name, kind, value)
 
 
 _KINDS = {str: "text", bool: "yes or no", int: "whole number", float: "number"}
@@ -141,15 +145,26 @@ def _meant_kind(kind: type) -> str:
     return "True or False" if kind is bool else "put it in quotes"
 
 
-def _number(name: str, kind: type, value):
+def check_number(name: str, kind: type, value):
+    """value as that kind, int or float; raises SettingError unless it is one in name's range."""
     low, high, closed = RANGES[name]
     allowed = f"a {_KINDS[kind]} from {low} to {'' if closed else 'below '}{high}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SettingError(f"{name} = {value!r} must be {allowed}")
+        raise SettingError(f"{name} = {value!r} must be {allowed}{_meant_other(kind, value)}")
     whole = kind is float or value % 1 == 0  # not so for nan and inf
     if not whole or not (low <= value < high or closed and value == high):
         raise SettingError(f"{name} = {value} must be {allowed}{_meant_number(name, kind, value)}")
     return kind(value) + 0  # −0.0 is 0
+
+
+def _meant_other(kind: type, value) -> str:
+    """What a number in quotes, a decimal comma or a list may mean."""
+    if isinstance(value, list | tuple):
+        return "; execute the notebook once for each value"
+    try:
+        return f"; did you mean {kind(str(value).replace(',', '.'))}?"
+    except ValueError:
+        return ""
 
 
 def _meant_number(name: str, kind: type, value) -> str:
@@ -162,9 +177,11 @@ def _meant_number(name: str, kind: type, value) -> str:
     return f"; did you mean {round(value)}?" if kind is int and low <= round(value) <= high else ""
 
 
-def check_names(names, others: tuple[str, ...] = ()) -> None:
-    """Raises `SettingError` for the first name that is neither a choice nor among the others."""
-    known = [*(field.name for field in fields(Setting)), *others]
+NAMES = tuple(field.name for field in fields(Setting))
+
+
+def check_names(names, known: tuple[str, ...] = NAMES) -> None:
+    """Raises `SettingError` for the first name that is not known; by default a choice is."""
     for name in names:
         if name not in known:
             raise SettingError(f"no parameter is called {name!r}: {meant(name, known)}")

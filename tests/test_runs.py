@@ -1,8 +1,10 @@
 """ptb.runs: files whole or not there, one writer a folder, and finished runs gathered."""
 
+import hashlib
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,15 +13,20 @@ from importlib.metadata import version
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from ptb.model import WeightsError
 from ptb.runs import (
     HISTORY,
+    RECORDS,
     Run,
     RunError,
     environment,
+    faults,
     find_runs,
     four_settings,
     gather,
+    left_out,
     write_atomically,
     write_json,
 )
@@ -177,10 +184,96 @@ class Payload:
         return print, ("executed",)
 
 
-def test_checkpoint_executes_no_code(tmp_path, capsys):
+def refusal(error_type, read) -> str:
+    """The one line of the error that read raises."""
+    with pytest.raises(error_type) as error:
+        read()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_hostile_checkpoint_is_refused_and_not_executed(tmp_path, capsys):
     torch.save({"model": Payload()}, tmp_path / "checkpoint.pt")
-    with pytest.raises(Exception, match="[Ww]eights.only"):
-        Run(tmp_path).read_checkpoint()
+    line = refusal(RunError, Run(tmp_path).read_checkpoint)
+    assert "no checkpoint of a run (UnpicklingError): delete it" in line
+    assert "executed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("size", [0, 7, 0.5, 0.99])
+def test_truncated_checkpoint_is_refused_and_says_what_to_do(tmp_path, size):
+    Run(tmp_path).write_checkpoint({"model": {"a": torch.arange(3000.0)}})
+    truncate(tmp_path / "checkpoint.pt", size)
+    line = refusal(RunError, Run(tmp_path).read_checkpoint)
+    assert "cut short" in line and "delete it, and the run starts again" in line
+
+
+def truncate(path, size):
+    """Keeps the first bytes of a file: that many, or that share."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * size) if 0 < size < 1 else size])
+
+
+# ---------------------------------------------------------------- weights that are refused
+@pytest.fixture
+def weighed(tmp_path) -> Run:
+    """A run with weights, done as far as they are concerned."""
+    run = Run(tmp_path)
+    run.write_weights({"a": torch.ones(40, 20), "b": torch.zeros(3)}, ("x", "y"))
+    run.finish({"status": "finished"})
+    return run
+
+
+def forget_hash(run: Run) -> None:
+    """As in records that were made before it was recorded."""
+    run.write("metrics.json", {"status": "finished"})
+
+
+def test_record_has_the_hash_of_the_weights(weighed):
+    found = hashlib.sha256((weighed.folder / "weights.safetensors").read_bytes()).hexdigest()
+    assert weighed.metrics["weights_sha256"] == found
+    assert weighed.read_weights()[1] == ("x", "y")
+
+
+def test_one_changed_bit_of_the_weights_is_noticed(weighed):
+    path = weighed.folder / "weights.safetensors"
+    changed = bytearray(path.read_bytes())
+    changed[-1000] ^= 1
+    path.write_bytes(changed)
+    line = refusal(WeightsError, weighed.read_weights)
+    assert str(path) in line and "SHA-256 differs" in line
+    forget_hash(weighed)
+    assert weighed.read_weights()[1] == ("x", "y")
+
+
+@pytest.mark.parametrize("size", [0, 7, 0.5, 0.99])
+def test_truncated_weights_are_refused(weighed, size):
+    forget_hash(weighed)
+    truncate(weighed.folder / "weights.safetensors", size)
+    assert "weights.safetensors is cut short" in refusal(WeightsError, weighed.read_weights)
+
+
+def test_missing_weights_are_refused(weighed):
+    (weighed.folder / "weights.safetensors").unlink()
+    assert "weights.safetensors is missing" in refusal(WeightsError, weighed.read_weights)
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"words": "no list"}, {"words": "3"}])
+def test_tensors_without_a_vocabulary_are_no_weights_of_a_run(tmp_path, metadata):
+    save_file({"a": torch.ones(2)}, tmp_path / "weights.safetensors", metadata)
+    assert "no weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    weights = {"a": torch.ones(2).half(), "layers.0.b": torch.tensor([1, value]).half()}
+    save_file(weights, tmp_path / "weights.safetensors", {"words": "[]"})
+    line = refusal(WeightsError, Run(tmp_path).read_weights)
+    assert "layers.0.b has values that are not finite" in line
+
+
+def test_pickled_weights_are_refused_and_not_executed(tmp_path, capsys):
+    (tmp_path / "weights.safetensors").write_bytes(pickle.dumps({"a": Payload()}))
+    assert "no weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
     assert "executed" not in capsys.readouterr().out
 
 
@@ -215,13 +308,16 @@ def test_run_is_done_when_its_metrics_are_there_and_then_has_no_checkpoint(tmp_p
 def make_run(study, cell="lstm", dropout=0.0, valid=100.0, status="finished", seed=1, rows=2):
     setting = Setting(cell=cell, dropout=dropout, seed=seed)
     metrics = {"status": status, "best_epoch": rows or None, "parameters": 7}
-    if rows:
-        values = {"train": valid - 10, "valid": valid, "test": valid - 1}
-        metrics |= {split: {"perplexity": value} for split, value in values.items()}
+    metrics |= {"floor": {}, "types": 9}
+    values = {"train": valid - 10, "valid": valid, "test": valid - 1}
     with Run(study / setting.name).writing(setting) as run:
         if rows:
-            run.write_history([row(epoch) for epoch in range(1, rows + 1)])
-        return run, run.finish(metrics)
+            measured = {"loss": 4.0, "tokens": 60}
+            metrics |= {split: {"perplexity": p, **measured} for split, p in values.items()}
+            run.write_history([row(epoch, **values) for epoch in range(1, rows + 1)])
+            run.write("samples.json", [{"temperature": 1.0, "text": "a b"}])
+        run.finish(metrics)
+        return run
 
 
 def test_only_runs_that_are_done_are_found(tmp_path):
@@ -271,3 +367,89 @@ def test_best_of_several_is_chosen_on_validation_among_finished_runs(tmp_path):
 def test_four_settings_of_nothing_are_empty():
     assert four_settings(gather([])).empty
     assert isinstance(four_settings(gather([])), pd.DataFrame)
+
+
+# ---------------------------------------------------------------- faulty records
+def altered(name: str, **changes):
+    """Changes what one of a run's JSON files says; a dictionary in it keeps its other values."""
+
+    def alter(run):
+        value = run._json(name)
+        for key, new in changes.items():
+            value[key] = value[key] | new if isinstance(new, dict) else new
+        (run.folder / name).write_text(json.dumps(value))
+
+    return alter
+
+
+def lost(name: str):
+    return lambda run: (run.folder / name).unlink()
+
+
+def says(name: str, text: str):
+    return lambda run: (run.folder / name).write_text(text)
+
+
+def rows_are(*rows):
+    return lambda run: run.write_history(list(rows))
+
+
+FITS = {"train": 90.0, "valid": 100.0, "test": 99.0}
+FAULTS = [
+    (lost("metrics.json"), "not finished, it has no metrics.json"),
+    (lost("setting.json"), "setting.json is missing"),
+    (lost("samples.json"), "samples.json is missing"),
+    (lost("history.csv"), "history.csv has no row for every epoch up to the best, 2"),
+    (says("metrics.json", ""), "metrics.json is damaged (JSONDecodeError"),
+    (says("metrics.json", '{"status": "fini'), "metrics.json is damaged (JSONDecodeError"),
+    (says("metrics.json", "[1, 2]"), "metrics.json is damaged (TypeError"),
+    (says("metrics.json", '{"status": "finished"}'), "metrics.json is damaged (KeyError: 'best_"),
+    (says("setting.json", "{}"), "setting.json is damaged (KeyError: 'setting')"),
+    (altered("setting.json", setting={"dropout": 2}), "setting.json is damaged (SettingError"),
+    (altered("setting.json", setting={"droput": 0}), "setting.json is damaged (TypeError"),
+    (says("samples.json", "[]"), "samples.json is damaged"),
+    (says("history.csv", ""), "history.csv is damaged (EmptyDataError"),
+    (says("history.csv", "epoch,lr\n1,2\n"), "history.csv is damaged (ValueError: Usecols"),
+    (rows_are(row(1, **FITS | {"valid": "x"})), "history.csv is damaged (ValueError: could not"),
+    (rows_are(row(1, **FITS)), "history.csv has no row for every epoch up to the best, 2"),
+    (rows_are(row(2, **FITS), row(3, **FITS)), "history.csv has no row for every epoch"),
+    (rows_are(row(1, **FITS), row(2, train=1.0, valid=math.nan)), "values that are not finite"),
+    (rows_are(row(1, **FITS), row(2, **FITS | {"valid": 100.6})), "100.00 in metrics.json, 100.60"),
+    (altered("metrics.json", valid={"perplexity": math.nan}), "valid perplexity is nan"),
+    (altered("metrics.json", test={"loss": math.inf}), "test loss is inf"),
+    (altered("metrics.json", train={"tokens": None}), "metrics.json is damaged (TypeError"),
+    (altered("metrics.json", best_epoch="2"), "no row for every epoch up to the best, 2"),
+    (altered("metrics.json", best_epoch=None), "no row for every epoch up to the best, None"),
+]
+
+
+@pytest.mark.parametrize(("alter", "said"), FAULTS, ids=[said[:40] for _, said in FAULTS])
+def test_faulty_records_are_named_in_one_line_and_left_out(tmp_path, alter, said):
+    good, bad = make_run(tmp_path, "gru"), make_run(tmp_path, "lstm")
+    alter(bad)
+    assert [run.folder for run in gather(find_runs(tmp_path))["run"]] == [good.folder]
+    (line,) = left_out(tmp_path)
+    assert line.startswith(f"{bad.folder.name}: ") and said in line and "\n" not in line
+
+
+def test_sound_records_have_no_faults(tmp_path):
+    assert faults(make_run(tmp_path, "gru")) is None
+    assert faults(make_run(tmp_path, "lstm", status="diverged", rows=0)) is None
+    assert left_out(tmp_path) == []
+
+
+def test_rounded_weights_may_differ_a_little_from_the_history(tmp_path):
+    run = make_run(tmp_path)
+    run.write_history([row(1, **FITS), row(2, **FITS | {"valid": 100.4})])
+    assert faults(run) is None
+
+
+def test_published_records_have_no_faults():
+    assert len(find_runs(RECORDS / "dropout")) == 4
+    assert left_out(RECORDS / "dropout") == []
+
+
+def test_other_folders_in_a_study_are_no_runs(tmp_path):
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "report-checkpoint.ipynb").write_text("{}")
+    assert left_out(tmp_path) == []
