@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from html import escape
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ptb import figures, findings
 from ptb.cells import parameter_count
-from ptb.corpus import SPLITS, Corpus, load, windows
+from ptb.corpus import LOADERS, SPLITS, Corpus, find_own, load, windows
 from ptb.evaluation import generate, load_model, perplexity, summary, token_losses
 from ptb.model import build, parameter_table
 from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather
@@ -46,7 +46,13 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
     check_names(given, others)
     chosen = {name: value for name, value in given.items() if name not in others}
     first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
-    return recipe(*first, **chosen)
+    setting = recipe(*first, **chosen)
+    return replace(setting, corpus=_recorded(setting.corpus))
+
+
+def _recorded(corpus: str) -> str:
+    """The corpus as a record names it: a folder of your own as seen from the repository's root."""
+    return corpus if corpus in LOADERS else relative(find_own(corpus))
 
 
 def _ipython_names() -> set[str]:
@@ -54,8 +60,8 @@ def _ipython_names() -> set[str]:
 
 
 def run_folder(setting: Setting, study: str | None) -> Path:
-    """runs/STUDY/RUN; the study is by default that of the setting's corpus."""
-    default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, setting.corpus)
+    """runs/STUDY/RUN; the study is by default that of the setting's corpus, or its folder's."""
+    default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, Path(setting.corpus).name)
     return RUNS / (study or default) / setting.name
 
 
@@ -133,7 +139,7 @@ def title_page(title: str | None, authors: str | None, whose: str, table: pd.Dat
     abstract = f"{findings.abstract(table)} {whose}"
     paper = {
         "title": title
-        or f"Word-level language models: LSTM and GRU on {texts.get(corpus, corpus)}",
+        or f"Word-level language models: LSTM and GRU on {texts.get(corpus, Path(corpus).name)}",
         "authors": [{"name": name.strip()} for name in names.split(",") if name.strip()],
         "abstract": abstract,
     }
