@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from html import escape
 from pathlib import Path
@@ -19,9 +19,8 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ptb import figures, findings
 from ptb.cells import parameter_count
-from ptb.corpus import SPLITS, Corpus, check_corpus, load, windows
+from ptb.corpus import LOADERS, SPLITS, UNK, Corpus, find_own, load, windows
 from ptb.evaluation import (
-    UNK,
     encode,
     generate,
     load_model,
@@ -81,8 +80,12 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
     chosen = {name: names[name] for name in NAMES if name in names}
     first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
     setting = recipe(*first, **chosen)
-    check_corpus(setting.corpus)
-    return setting
+    return replace(setting, corpus=_recorded(setting.corpus))
+
+
+def _recorded(corpus: str) -> str:
+    """The corpus as a record names it: a folder of your own as seen from the repository's root."""
+    return corpus if corpus in LOADERS else relative(find_own(corpus))
 
 
 def check_parameters(names: dict, known: tuple[str, ...]) -> None:
@@ -120,7 +123,7 @@ def run_folder(setting: Setting, study: str | None, folder: str | None = None) -
 
 
 def _study_folder(setting: Setting, study: str | None) -> Path:
-    default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, setting.corpus)
+    default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, Path(setting.corpus).name)
     if study is None:
         return RUNS / default
     if not re.fullmatch(r"\w[\w.-]{0,99}", check_text("study", study)):
@@ -206,7 +209,7 @@ def title_page(title: str | None, authors: str | None, whose: str, table: pd.Dat
     abstract = f"{findings.abstract(table)} {whose}"
     paper = {
         "title": title
-        or f"Word-level language models: LSTM and GRU on {texts.get(corpus, corpus)}",
+        or f"Word-level language models: LSTM and GRU on {texts.get(corpus, Path(corpus).name)}",
         "authors": [{"name": name.strip()} for name in names.split(",") if name.strip()],
         "abstract": abstract,
     }

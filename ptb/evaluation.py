@@ -7,16 +7,15 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
-from ptb.corpus import Corpus
+from ptb.corpus import UNK, Corpus, windows
 from ptb.model import LanguageModel, WeightsError, build, load_weights
 from ptb.runs import Run
 from ptb.setting import SettingError
 from ptb.source import EOS
 
 ROWS, WINDOW = 10, 100
-UNK = "<unk>"
 
 
 @torch.no_grad()
@@ -28,20 +27,12 @@ def token_losses(model, ids: Tensor, rows: int = ROWS) -> Tensor:
     """
     model.eval()
     count = len(ids) - 1
-    length = math.ceil(count / rows)
-    x, y = (_columns(part, rows, length) for part in (ids[:-1], ids[1:]))  # (L, rows)
+    padded = pad(ids, (0, -count % rows))  # behind the last token, so that the rows are full
     state, losses = model.initial_state(rows), []
-    for x_t, y_t in zip(x.split(WINDOW), y.split(WINDOW), strict=True):
-        loss, state = model.token_losses(x_t, y_t, state)
+    for x, y in windows(padded, rows, WINDOW):
+        loss, state = model.token_losses(x, y, state)
         losses.append(loss)
     return torch.cat(losses).T.flatten()[:count]
-
-
-def _columns(ids: Tensor, rows: int, length: int) -> Tensor:
-    """ids (n,) as contiguous rows, padded behind the last token, steps first: (length, rows)."""
-    padded = ids.new_zeros(rows * length)
-    padded[: len(ids)] = ids
-    return padded.view(rows, length).T.contiguous()
 
 
 def summary(losses: Tensor) -> dict:
@@ -67,7 +58,8 @@ def analyse(corpus: Corpus, losses: Tensor) -> dict:
     table["sentence"] = np.cumsum(ends)
     first = table["sentence"] == 0  # the sentence whose first word is no target
     table["position"] = table.groupby("sentence").cumcount() + 1 + first
-    table["frequency"] = np.bincount(corpus["train"].numpy(), minlength=len(corpus.words))[ids[1:]]
+    frequency = torch.bincount(corpus["train"], minlength=len(corpus.words)).numpy()
+    table["frequency"] = frequency[ids[1:]]
     places = pd.Series(np.arange(len(ids)))
     table["distance"] = (places - places.groupby(ids).shift()).to_numpy()[1:]
     sentences = table.groupby("sentence")["loss"].agg(["sum", "count"])

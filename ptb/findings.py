@@ -1,6 +1,7 @@
 """What the records say, in tables and sentences: every number and comparison word is computed."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -112,10 +113,11 @@ def counts(table: pd.DataFrame) -> str:
     """The corpus in numbers, from the records."""
     metrics = table.iloc[0]["run"].metrics
     tokens = " / ".join(f"{metrics[split]['tokens'] + 1:,}" for split in SPLITS)
-    name = {"ptb": "Penn Treebank as prepared by Mikolov", "embedded": "the embedded language"}
+    names = {"ptb": "Penn Treebank as prepared by Mikolov", "embedded": "the embedded language"}
     corpus = table.iloc[0]["corpus"]
+    name = names.get(corpus, f"`{Path(corpus).name}`")
     return (
-        f"The corpus is {name.get(corpus, corpus)}: {tokens} tokens in its training, validation "
+        f"The corpus is {name}: {tokens} tokens in its training, validation "
         f"and test split, {metrics['types']:,} types, one `<eos>` at the end of each line."
     )
 

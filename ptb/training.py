@@ -48,6 +48,11 @@ def _values(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
+def _offsets(setting: Setting, ids: Tensor) -> int:
+    """The number of places where an epoch may start."""
+    return min(setting.bptt, len(ids) // 2)
+
+
 class Diverged(Exception):
     """The loss, or its exponential, is no longer finite."""
 
@@ -139,8 +144,8 @@ class Trainer:
     def _train_epoch(self, on_step) -> tuple[float, int]:
         """The mean running loss and the number of tokens of one pass over the training split."""
         setting, ids = self.setting, self.splits["train"]
-        offset = int(torch.randint(min(setting.bptt, len(ids) // 2), ()))
-        batches = list(windows(ids, setting.batch_size, setting.bptt, offset))
+        offset = int(torch.randint(_offsets(setting, ids), ()))
+        batches = windows(ids, setting.batch_size, setting.bptt, offset)
         state, total, tokens = self.model.initial_state(setting.batch_size), 0.0, 0
         self.model.train()
         for n, (x, y) in enumerate(batches):
@@ -217,8 +222,11 @@ def train(
 
     on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
     on_step(epochs finished, fraction of this one, running perplexity) each update. A run that is
-    done is not trained again. Raises RunError where the folder is another setting's or in use.
+    done is not trained again. Raises RunError where the folder is another setting's or in use,
+    and, before there is one, CorpusError where the training split is too short for the rows.
     """
+    ids = corpus["train"]
+    windows(ids, setting.batch_size, setting.bptt, _offsets(setting, ids) - 1)
     run = Run(folder)
     with run.writing(setting):
         try:

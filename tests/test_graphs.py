@@ -37,7 +37,7 @@ def test_inputs_and_state_stay_in_place(tiny_corpus):
     step = StaticStep(trainer)
     tensors = [step.x, step.y, step.lr, *(part for layer in step.state for part in layer)]
     places = [tensor.data_ptr() for tensor in tensors]
-    x, y = next(windows(tiny_corpus["train"], 2, 5))
+    x, y = next(iter(windows(tiny_corpus["train"], 2, 5)))
     _, state = step(x, y, trainer.model.initial_state(2), 1.0)
     assert [tensor.data_ptr() for tensor in tensors] == places
     assert len(set(places)) == len(places)

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from ptb.model import WeightsError
 from ptb.runs import (
+    ANALYSIS,
     HISTORY,
     RECORDS,
     Run,
@@ -316,6 +317,7 @@ def make_run(study, cell="lstm", dropout=0.0, valid=100.0, status="finished", se
             metrics |= {split: {"perplexity": p, **measured} for split, p in values.items()}
             run.write_history([row(epoch, **values) for epoch in range(1, rows + 1)])
             run.write("samples.json", [{"temperature": 1.0, "text": "a b"}])
+            run.write("analysis.json", dict.fromkeys(ANALYSIS, []))
         run.finish(metrics)
         return run
 
@@ -399,6 +401,8 @@ FAULTS = [
     (lost("metrics.json"), "not finished, it has no metrics.json"),
     (lost("setting.json"), "setting.json is missing"),
     (lost("samples.json"), "samples.json is missing"),
+    (lost("analysis.json"), "analysis.json is missing"),
+    (says("analysis.json", '{"sentences": []}'), "analysis.json is damaged"),
     (lost("history.csv"), "history.csv has no row for every epoch up to the best, 2"),
     (says("metrics.json", ""), "metrics.json is damaged (JSONDecodeError"),
     (says("metrics.json", '{"status": "fini'), "metrics.json is damaged (JSONDecodeError"),
