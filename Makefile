@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study report publish lab test bench
+.PHONY: setup demo study report publish lab test torture bench
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -33,3 +33,7 @@ lab: setup  ## JupyterLab in notebooks/
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
+
+N ?= 100
+torture: setup  ## N tiny runs, killed at random moments until they end, against runs never killed
+	$(BIN)/python tests/torture.py $(N)

@@ -1,16 +1,17 @@
 """A run's folder: its files, written atomically, locked while written; gathering finished runs."""
 
 import hashlib
+import io
 import json
 import math
 import os
 import platform
 import subprocess
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import datetime
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ptb.corpus import SPLITS
 from ptb.model import WeightsError
@@ -42,18 +43,35 @@ class RunError(PlainError):
     """A run's folder that can't be used or read; one line says why."""
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls write on a file beside path and renames it: path is the old file or the new, whole."""
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside path and renames: path is the old file or the new, whole.
+
+    Raises RunError where there is no room, no permission or no folder.
+    """
     partial = path.with_name(path.name + ".partial")
-    write(partial)
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()  # what little room there is should be free
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} can't be written: {error.strerror or error}")
 
 
 def write_json(path: Path, value, indent: int | None = 1) -> None:
+    write_atomically(path, _json_bytes(value, indent))
+
+
+def _json_bytes(value, indent: int | None) -> bytes:
     text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, lambda partial: partial.write_text(text + "\n", encoding="utf-8"))
+    return f"{text}\n".encode()
 
 
 def environment() -> dict:
@@ -91,11 +109,16 @@ def _commit() -> str | None:
     return head.stdout.strip() + ("+" if changes.returncode else "")
 
 
+def _now() -> str:
+    return f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+
+
 class Run:
     """One run's folder. Its files are the contract between training and every report."""
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
+        self._me = None  # as its writer; None: it is only read
 
     @property
     def setting(self) -> Setting:
@@ -149,14 +172,31 @@ class Run:
 
     @contextmanager
     def writing(self, setting: Setting):
-        """Locks the folder for the one process that writes it, and checks whose it is."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Locks the folder for the one process that writes it, and checks whose it is.
+
+        Raises RunError where another process writes it, and from then on where the folder is
+        deleted: a lock is lost with its file, and another process may have begun anew there.
+        """
+        with self._locked():
+            self._claim(setting)
+            self._me = f"process {os.getpid()} on {platform.node()} since {_now()}"
+            write_atomically(self.folder / ".writer", self._me.encode())
+            self._tidy()
+            yield self
+
+    def _locked(self):
         try:
-            with FileLock(self.folder / ".lock", timeout=0):
-                self._claim(setting)
-                yield self
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return FileLock(self.folder / ".lock").acquire(timeout=0)
         except Timeout:
-            raise RunError(f"{self.folder} is being written by another process") from None
+            message = f"{self.folder} is being written by {self._writer()}: wait for it or stop it"
+            raise RunError(message) from None
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
+
+    def _writer(self) -> str:
+        path = self.folder / ".writer"
+        return path.read_text(encoding="utf-8") if path.exists() else "another process"
 
     def _claim(self, setting: Setting) -> None:
         if not (self.folder / "setting.json").exists():
@@ -165,12 +205,24 @@ class Run:
         elif self.setting != setting:
             raise RunError(f"{self.folder} holds a run of another setting: choose another folder")
 
+    def _tidy(self) -> None:
+        """Removes what a killed writer left, and the checkpoint of a run that is done."""
+        for partial in self.folder.glob("*.partial"):
+            partial.unlink()
+        if self.done:
+            (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _write(self, name: str, content: bytes) -> None:
+        if self._me and self._me != self._writer():
+            raise RunError(f"{self.folder} was deleted while this process wrote it")
+        write_atomically(self.folder / name, content)
+
     def write(self, name: str, value, indent: int | None = 1) -> None:
-        write_json(self.folder / name, value, indent)
+        self._write(name, _json_bytes(value, indent))
 
     def write_history(self, rows: list[dict]) -> None:
         table = pd.DataFrame(rows, columns=HISTORY)
-        write_atomically(self.folder / "history.csv", lambda path: table.to_csv(path, index=False))
+        self._write("history.csv", table.to_csv(index=False).encode())
 
     def write_weights(self, weights: dict[str, torch.Tensor], words: tuple[str, ...]) -> None:
         """The weights as float16, with the vocabulary they belong to."""
@@ -179,10 +231,7 @@ class Run:
             name: w.detach().cpu().clamp(-limit, limit).to(torch.float16).contiguous()
             for name, w in weights.items()
         }
-        about = {"words": json.dumps(words)}
-        write_atomically(
-            self.folder / "weights.safetensors", lambda path: save_file(half, path, about)
-        )
+        self._write("weights.safetensors", save(half, {"words": json.dumps(words)}))
 
     def read_weights(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
         """The saved weights as float32, and the vocabulary; raises WeightsError for a bad file."""
@@ -208,7 +257,9 @@ class Run:
             raise WeightsError(f"{path} is not the file that the run saved: its SHA-256 differs")
 
     def write_checkpoint(self, state: dict) -> None:
-        write_atomically(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
+        content = io.BytesIO()
+        torch.save(state, content)
+        self._write("checkpoint.pt", content.getvalue())
 
     def read_checkpoint(self) -> dict | None:
         path = self.folder / "checkpoint.pt"
@@ -228,7 +279,7 @@ class Run:
         if weights.exists():
             metrics = metrics | {"weights_sha256": _sha256(weights)}
         self.write("metrics.json", metrics)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+        self._tidy()
         return metrics
 
 
@@ -239,7 +290,7 @@ def _sha256(path: Path) -> str:
 
 def _history(text: str) -> pd.DataFrame:
     kinds = dict.fromkeys(HISTORY, float) | {"epoch": int}
-    return pd.read_csv(StringIO(text), usecols=HISTORY, dtype=kinds)
+    return pd.read_csv(io.StringIO(text), usecols=HISTORY, dtype=kinds)
 
 
 def find_runs(study: Path) -> list[Run]:

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -53,8 +53,8 @@ def execute(setting: Setting, folder: Path, threads: int = 1) -> None:
         )
     except PapermillExecutionError as error:  # papermill's own can't be unpickled by a parent
         raise RuntimeError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from None
-    write_atomically(folder / "train.ipynb", lambda path: _without_paths(partial, path))
-    partial.unlink()
+    write_atomically(partial, _without_paths(partial))
+    partial.replace(folder / "train.ipynb")
 
 
 def _seen_from_notebooks(folder: Path) -> str:
@@ -63,21 +63,32 @@ def _seen_from_notebooks(folder: Path) -> str:
     return os.path.relpath(folder, NOTEBOOKS) if inside else str(folder)
 
 
-def _without_paths(source: Path, target: Path) -> None:
-    """A copy of an executed notebook without papermill's note of where it was."""
-    notebook = nbformat.read(source, 4)
+def _without_paths(executed: Path) -> bytes:
+    """An executed notebook without papermill's note of where it was."""
+    notebook = nbformat.read(executed, 4)
     notebook.metadata["papermill"] |= {"input_path": "train.ipynb", "output_path": "train.ipynb"}
-    nbformat.write(notebook, target)
+    return nbformat.writes(notebook).encode()
 
 
-def local_pool(workers: int) -> Executor:
-    """One process a worker, started afresh: torch's threads do not survive a fork."""
-    return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+class LocalPool(ThreadPoolExecutor):
+    """A process a run, so that one that is killed takes no other run along."""
+
+    def submit(self, function, *arguments) -> Future:
+        return super().submit(_in_a_process, function, *arguments)
+
+
+def _in_a_process(function, *arguments):
+    """Started afresh: torch's threads do not survive a fork."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
 @contextmanager
 def dask_executor(address: str) -> Iterator[Executor]:
-    """The executor of the Dask cluster whose scheduler is there; its workers share this folder."""
+    """The executor of the Dask cluster whose scheduler is there; its workers share this folder.
+
+    A run whose worker dies is started once more and resumes; after a second death it has failed.
+    """
     from distributed import Client  # a second to import, and few need it
 
     try:
@@ -85,6 +96,10 @@ def dask_executor(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise StudyError(f"no Dask scheduler answers at {address!r}: {error}") from None
     with client, client.get_executor() as executor:
+        # a task's `retries` are for its errors; deaths are counted by the scheduler alone
+        client.run_on_scheduler(
+            lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 1)
+        )
         yield executor
 
 
@@ -97,7 +112,24 @@ def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list
         todo += [] if done else [setting]
     futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
     _watch(futures, folder)
-    return [f"{s}: {f.exception()}" for f, s in futures.items() if f.exception()]
+    return [f"{s}: {why}" for f, s in futures.items() if (why := _failure(f))]
+
+
+KILLED = {  # by an exception's name: distributed takes a second to import
+    "DeadKernelError": "its kernel was killed",
+    "BrokenProcessPool": "its process was killed",
+    "KilledWorker": "it lost two Dask workers, killed",
+}
+
+
+def _failure(future: Future) -> str | None:
+    """What a run failed at; None: it did not."""
+    if future.cancelled():
+        return "given up by the Dask cluster"
+    error = future.exception()
+    if killed := KILLED.get(type(error).__name__):
+        return f"{killed}, perhaps for want of memory; run again, it goes on from its last epoch"
+    return error and str(error)
 
 
 def _complete(folder: Path) -> bool:
@@ -201,7 +233,7 @@ def _act(options) -> int:
         )
         print(done or ROOT / "report" / "report.pdf")
         return 0
-    pool = dask_executor(options.scheduler) if options.scheduler else local_pool(options.workers)
+    pool = dask_executor(options.scheduler) if options.scheduler else LocalPool(options.workers)
     with pool as executor:
         failed = run_study(STUDIES[options.study], RUNS / options.study, executor)
     print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")

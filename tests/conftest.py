@@ -23,22 +23,32 @@ def tiny_text(tokens: int, seed: int) -> torch.Tensor:
     return torch.tensor(ids)
 
 
+def make_corpus(train: int = 300, valid: int = 60, test: int = 70) -> Corpus:
+    """A tiny corpus, its splits at least so many tokens long."""
+    splits = {
+        "train": tiny_text(train, 1),
+        "valid": tiny_text(valid, 2),
+        "test": tiny_text(test, 3),
+    }
+    return Corpus("tiny", ("<eos>", "ann", "bob", "has", "cats", "dogs", "too"), splits)
+
+
+def make_setting(**chosen) -> Setting:
+    """A setting for the tiny corpus; what is given replaces its choices."""
+    sizes = {"embedding": 6, "hidden": 6, "bptt": 5, "batch_size": 4}
+    rest = {"corpus": "tiny", "lr": 5.0, "epochs": 2, "init": 0.8}
+    return Setting(**sizes | rest | chosen)
+
+
 @pytest.fixture
 def tiny_corpus() -> Corpus:
-    splits = {"train": tiny_text(300, 1), "valid": tiny_text(60, 2), "test": tiny_text(70, 3)}
-    return Corpus("tiny", ("<eos>", "ann", "bob", "has", "cats", "dogs", "too"), splits)
+    return make_corpus()
 
 
 @pytest.fixture
 def tiny_setting():
-    """Makes a setting for the tiny corpus; what is given replaces its choices."""
-
-    def make(**chosen) -> Setting:
-        sizes = {"embedding": 6, "hidden": 6, "bptt": 5, "batch_size": 4}
-        rest = {"corpus": "tiny", "lr": 5.0, "epochs": 2, "init": 0.8}
-        return Setting(**sizes | rest | chosen)
-
-    return make
+    """make_setting."""
+    return make_setting
 
 
 @pytest.fixture

@@ -1,17 +1,26 @@
 """The notebooks as people use them: papermill, nbconvert, a local pool, a Dask cluster."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pypdf
 import pytest
+from distributed import LocalCluster
+from torture import results
 
 from ptb import study
+from ptb.corpus import load
 from ptb.runs import PUBLISHED, ROOT, Run, find_runs
 from ptb.setting import FOUR, recipe
+from ptb.training import train
 
 NOTEBOOKS = ROOT / "notebooks"
 TINY = {"hidden": 8, "embedding": 8, "epochs": 1, "batch_size": 200}
@@ -40,7 +49,7 @@ def tiny_study(tmp_path_factory):
     """Four runs on the embedded corpus, by a local pool of two processes."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     settings = [recipe(cell, p, "embedded", **TINY) for cell, p in FOUR]
-    with study.local_pool(2) as pool:
+    with study.LocalPool(2) as pool:
         assert study.run_study(settings, folder, pool) == []
     return folder
 
@@ -136,13 +145,44 @@ def test_a_watched_run_ends_with_its_figure_and_no_bar(tmp_path, monkeypatch):
     assert len(figures) == 1 and "<progress" not in str(cell.outputs)
 
 
-def test_train_on_a_dask_cluster(tmp_path):
-    from distributed import LocalCluster
+# ---------------------------------------------------------------- killed in an epoch
+LONGER = recipe("rnn", 0.1, "embedded", **TINY | {"epochs": 3})
 
-    setting = recipe("rnn", 0.1, "embedded", **TINY)
+
+def wait_for_an_epoch(folder, ended) -> None:
+    while Run(folder).history.empty and not ended.done():
+        time.sleep(0.05)
+
+
+def kernel(folder) -> int:
+    """The process that trains there."""
+    return int((folder / ".writer").read_text().split()[1])
+
+
+def test_run_whose_dask_worker_is_killed_ends_as_if_it_had_not(tmp_path):
+    folder, one = tmp_path / LONGER.name, {"n_workers": 1, "threads_per_worker": 1}
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(**one, dashboard_address=None) as cluster,
         study.dask_executor(cluster.scheduler_address) as executor,
+        ThreadPoolExecutor(1) as thread,
     ):
-        assert study.run_study([setting], tmp_path, executor) == []
-    assert Run(tmp_path / setting.name).metrics["status"] == "finished"
+        ended = thread.submit(study.run_study, [LONGER], tmp_path, executor)
+        wait_for_an_epoch(folder, ended)
+        first = kernel(folder)
+        os.kill(cluster.workers[0].pid, signal.SIGKILL)
+        assert ended.result() == []
+    assert kernel(folder) != first
+    train(LONGER, load("embedded"), tmp_path / "whole")
+    assert results(folder) == results(tmp_path / "whole")
+
+
+def test_killed_kernel_is_one_line_and_the_others_go_on(tmp_path):
+    folder, other = tmp_path / LONGER.name, replace(LONGER, epochs=1)
+    with study.LocalPool(1) as pool, ThreadPoolExecutor(1) as thread:
+        ended = thread.submit(study.run_study, [LONGER, other], tmp_path, pool)
+        wait_for_an_epoch(folder, ended)
+        os.kill(kernel(folder), signal.SIGKILL)
+        (line,) = ended.result()
+    assert line.startswith(f"{LONGER}: its kernel was killed")
+    assert not (folder / "train.ipynb").exists()
+    assert [run.setting for run in find_runs(tmp_path)] == [other]

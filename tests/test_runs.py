@@ -1,12 +1,17 @@
 """ptb.runs: files whole or not there, one writer a folder, and finished runs gathered."""
 
+import errno
 import hashlib
 import json
 import math
 import os
 import pickle
+import platform
+import re
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -36,37 +41,69 @@ from ptb.setting import Setting
 SETTING = Setting(cell="gru", dropout=0.25, tied=True)
 
 
-def fail_half_way(path):
-    path.write_text("half of")
-    raise OSError("disk full")
+@pytest.fixture
+def full_disk(monkeypatch):
+    def fsync(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
 
 
-def test_failing_writer_leaves_the_old_file(tmp_path):
+@pytest.mark.parametrize("old", [{"file.json": b"old"}, {}])
+def test_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, full_disk, old):
     path = tmp_path / "file.json"
-    write_json(path, {"old": 1})
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, fail_half_way)
-    assert json.loads(path.read_text()) == {"old": 1}
+    for name, content in old.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(RunError) as error:
+        write_atomically(path, b"new")
+    assert str(error.value) == f"{path} can't be written: No space left on device"
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == old
 
 
-def test_failing_writer_makes_no_file_where_none_was(tmp_path):
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(tmp_path / "file.json", fail_half_way)
-    assert not (tmp_path / "file.json").exists()
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("checkpoint.pt", lambda run: run.write_checkpoint({"a": torch.zeros(10)})),
+        ("weights.safetensors", lambda run: run.write_weights({"a": torch.zeros(10)}, ("x",))),
+        ("history.csv", lambda run: run.write_history([row(1)])),
+        ("metrics.json", lambda run: run.finish({})),
+    ],
+)
+def test_whatever_a_full_disk_stops_says_so(tmp_path, name, write):
+    (tmp_path / f"{name}.partial").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=f"{name} can't be written: No space left on device"):
+        write(Run(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_old_file_stands_while_the_new_one_is_written(tmp_path):
+def test_folder_that_cannot_be_made_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    folder = tmp_path / "file" / "run"
+    with pytest.raises(RunError) as error, Run(folder).writing(SETTING):
+        pytest.fail("written")
+    assert str(error.value) == f"{folder} can't be written: Not a directory"
+
+
+def test_old_file_stands_while_the_new_one_is_written(tmp_path, monkeypatch):
     path, seen = tmp_path / "file.txt", []
     path.write_text("old")
-
-    def write(partial):
-        partial.write_text("new")
-        seen.append(path.read_text())
-
-    write_atomically(path, write)
+    monkeypatch.setattr(os, "fsync", lambda file: seen.append(path.read_text()))
+    write_atomically(path, b"new")
     assert seen == ["old"]
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):
+    with Run(tmp_path).writing(SETTING) as run:
+        run.finish({"status": "finished"})
+        run.write_checkpoint({"cuts": 0})
+    (tmp_path / "metrics.json.partial").write_text("half of")
+    with Run(tmp_path).writing(SETTING):
+        pass
+    visible = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    assert visible == {"setting.json", "metrics.json"}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, object()])
@@ -106,32 +143,76 @@ def test_folder_of_another_setting_is_refused_and_left_as_it_is(tmp_path):
 def test_second_writer_in_this_process_is_refused(tmp_path):
     with (
         Run(tmp_path).writing(SETTING),
-        pytest.raises(RunError, match="being written by another process"),
+        pytest.raises(RunError, match=f"being written by process {os.getpid()} on "),
         Run(tmp_path).writing(SETTING),
     ):
         pytest.fail("two writers")
 
 
-SECOND_WRITER = """
+WRITER = """
 import sys
 from ptb.runs import Run, RunError
 from ptb.setting import Setting
 try:
-    with Run(sys.argv[1]).writing(Setting()):
-        print("written")
+    with Run(sys.argv[1]).writing(Setting()) as run:
+        print("writes", flush=True)
+        for line in sys.stdin:
+            run.write("samples.json", [line])
+            print("has written", flush=True)
 except RunError as error:
     print(error)
 """
 
 
-def second_process(folder) -> str:
-    command = [sys.executable, "-c", SECOND_WRITER, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+@contextmanager
+def writer(folder):
+    """Another process, which writes a line of its input to the folder, if it gets it."""
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        yield process
+        process.stdin.close()
 
 
-def test_second_process_is_refused_while_the_first_writes(tmp_path):
-    with Run(tmp_path).writing(Setting()):
-        assert second_process(tmp_path) == f"{tmp_path} is being written by another process"
+def said(process, line: str = "") -> str:
+    """What the process prints next, after a line of input."""
+    process.stdin.write(line)
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+def test_second_process_is_told_who_writes(tmp_path):
+    with writer(tmp_path) as first, pytest.raises(RunError) as error:
+        assert said(first) == "writes"
+        with Run(tmp_path).writing(Setting()):
+            pytest.fail("two writers")
+    start = f"{tmp_path} is being written by process {first.pid} on {platform.node()} since "
+    assert re.fullmatch(
+        re.escape(start) + r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: wait for it or stop it",
+        str(error.value),
+    )
+
+
+def test_folder_is_free_when_its_writer_is_killed(tmp_path):
+    with writer(tmp_path) as first:
+        assert said(first) == "writes"
+        first.kill()
+        first.wait()
+        with writer(tmp_path) as second:
+            assert said(second) == "writes"
+
+
+def test_orphan_whose_folder_was_deleted_leaves_the_new_run_alone(tmp_path):
+    """The lock went with the folder, and the run that was begun anew there has its own."""
+    folder = tmp_path / "run"
+    with writer(folder) as orphan:
+        assert said(orphan) == "writes"
+        assert said(orphan, "before\n") == "has written"
+        shutil.rmtree(folder)
+        with Run(folder).writing(Setting()) as run:
+            run.write("samples.json", ["new"])
+            assert said(orphan, "after\n") == f"{folder} was deleted while this process wrote it"
+            assert run.samples == ["new"]
 
 
 def test_folder_is_free_after_its_writer_failed(tmp_path):

@@ -1,10 +1,14 @@
 """Studies: runs on an executor, skipped when done, failures named, nothing half-done published."""
 
+import errno
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from distributed import LocalCluster
 
 from ptb import study
 from ptb.runs import PUBLISHED, Run
@@ -70,9 +74,74 @@ def test_one_failure_leaves_the_others_alone_and_is_named(faked, tmp_path):
     assert Run(tmp_path / TINY.name).done
 
 
+# ---------------------------------------------------------------- processes that are killed
+def execute_with_deaths(setting, folder, threads=1):
+    """fake_execute, but that its process is first killed as often as the seed says."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "attempts", "a") as attempts:
+        attempts.write("x")
+    if (folder / "attempts").stat().st_size <= setting.seed:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fake_execute(setting, folder)
+
+
+def attempts(folder, setting) -> int:
+    return (folder / setting.name / "attempts").stat().st_size
+
+
+def test_a_killed_process_takes_no_other_run_along(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "execute", execute_with_deaths)
+    dies, others = replace(TINY, seed=1), [replace(TINY, seed=0, epochs=n) for n in (2, 3)]
+    with study.LocalPool(2) as pool:
+        failed = study.run_study([others[0], dies, others[1]], tmp_path, pool)
+    why = "its process was killed, perhaps for want of memory"
+    assert failed == [f"{dies}: {why}; run again, it goes on from its last epoch"]
+    assert all(Run(tmp_path / setting.name).done for setting in others)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        yield cluster.scheduler_address
+
+
+def test_a_run_whose_dask_worker_dies_is_started_once_more(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "execute", execute_with_deaths)
+    once, twice = (replace(TINY, seed=deaths) for deaths in (1, 2))
+    with study.dask_executor(cluster) as executor:
+        assert study.run_study([once], tmp_path, executor) == []
+        (line,) = study.run_study([twice], tmp_path, executor)
+    assert line.startswith(f"{twice}: it lost two Dask workers, killed")
+    assert [attempts(tmp_path, setting) for setting in (once, twice)] == [2, 2]
+
+
+def test_a_run_that_fails_on_dask_is_not_tried_again(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "execute", execute_with_deaths)
+    bad = replace(TINY, cell="rnn", seed=0)
+    with study.dask_executor(cluster) as executor:
+        assert study.run_study([bad], tmp_path, executor) == [f"{bad}: cell 7: ValueError: no luck"]
+    assert attempts(tmp_path, bad) == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_a_full_disk_is_named_and_nothing_counts_as_a_result(tmp_path):
+    folder = tmp_path / TINY.name
+    folder.mkdir()
+    (folder / "train.partial.ipynb").symlink_to("/dev/full")
+    (line,) = study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    assert line.startswith(f"{TINY}: ") and os.strerror(errno.ENOSPC) in line
+    assert not (folder / "train.ipynb").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "study").write_text("no folder")
+    (line,) = study.run_study([TINY], tmp_path / "study", ThreadPoolExecutor(1))
+    assert line.startswith(f"{TINY}: ") and os.strerror(errno.ENOTDIR) in line
+
+
 def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "RUNS", tmp_path)
-    monkeypatch.setattr(study, "local_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(study, "LocalPool", ThreadPoolExecutor)
     monkeypatch.setitem(study.STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
     assert study.main(["run", "demo", "--workers", "2"]) == 1
     assert "failed:\nrnn-dropout0-seed1: cell 7" in capsys.readouterr().out

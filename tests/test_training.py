@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_evaluation import word_by_word
 from test_model import KINDS, Torchs
+from torture import CASES, results
 
 from ptb import training
 from ptb.corpus import windows
@@ -16,7 +17,6 @@ from ptb.runs import HISTORY, Run, RunError
 from ptb.setting import Setting
 from ptb.training import Trainer, learning_rate, train
 
-TIMES = ["seconds", "tokens_per_second"]
 FILES = {
     "setting.json",
     "history.csv",
@@ -196,8 +196,8 @@ def test_training_learns(cell, reset, tiny_setting, tiny_corpus, tmp_path):
 
 
 def test_run_leaves_all_its_files_and_nothing_else(finished):
-    names = {path.name for path in finished.folder.iterdir()} - {".lock"}
-    assert names == FILES
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names == FILES | {".lock", ".writer"}
 
 
 def test_history_has_a_row_an_epoch(finished):
@@ -276,7 +276,7 @@ def test_tied_model_trains_and_is_saved_once(tiny_setting, tiny_corpus, tmp_path
 
 
 def snapshot(folder) -> dict:
-    files = (path for path in folder.iterdir() if path.name != ".lock")
+    files = (path for path in folder.iterdir() if not path.name.startswith("."))
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
@@ -300,22 +300,6 @@ def test_folder_of_another_setting_is_not_trained_in(finished, tiny_setting, tin
 
 
 # ---------------------------------------------------------------- stopped and started again
-CASES = {
-    "momentum": {"momentum": 0.9, "lr": 1.0, "dropout": 0.3},
-    "adamw": {"optimiser": "adamw", "lr": 0.03, "schedule": "cosine", "weight_decay": 0.1},
-    "average": {"average": 0.95, "cell": "gru", "dropout": 0.3},
-    "plateau": {"schedule": "plateau", "lr": 30.0, "clip": 1.0, "decay": 0.7},
-}
-
-
-def results(folder) -> tuple:
-    """All that must not depend on where a run was stopped."""
-    run = Run(folder)
-    weights = (run.folder / "weights.safetensors").read_bytes()
-    history = run.history.drop(columns=TIMES).to_dict("list")
-    return history, weights, run.metrics, run.samples, run.analysis
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     """The results of a setting's run that is never stopped, computed once."""
