@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study report publish lab test torture bench
+.PHONY: setup demo study report publish lab test torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -26,6 +26,9 @@ publish: setup  ## your finished study becomes the published one
 
 bench: setup  ## tokens a second against a plain loop and the limit: report/benchmark.json
 	$(BIN)/python benchmarks/throughput.py
+
+bench-reading: setup  ## memory of reading a text and of training on it: report/reading.json
+	$(BIN)/python benchmarks/reading.py
 
 lab: setup  ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab notebooks

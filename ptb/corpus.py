@@ -21,7 +21,7 @@ from ptb.source import EOS, make_source
 
 SPLITS = ("train", "valid", "test")
 UNK = "<unk>"
-BLOCK = 2**16  # characters read at a time, so that a line may have any length
+BLOCK = 2**14  # characters read at a time, so that a line may have any length
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "data" / "ptb"
 SHA256 = {

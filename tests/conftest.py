@@ -20,7 +20,7 @@ def tiny_text(tokens: int, seed: int) -> torch.Tensor:
     rng, ids = random.Random(seed), []
     while len(ids) < tokens:
         ids += rng.choice(SENTENCES)
-    return torch.tensor(ids)
+    return torch.tensor(ids, dtype=torch.int32)
 
 
 def make_corpus(train: int = 300, valid: int = 60, test: int = 70) -> Corpus:

@@ -2,17 +2,23 @@
 
 import hashlib
 import io
+import os
 import socket
+import subprocess
 import tarfile
 import threading
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
 
+import ptb_utils as pu
 from ptb import corpus
-from ptb.corpus import CorpusError, find_penn_treebank, penn_treebank, windows
+from ptb.corpus import CorpusError, find_penn_treebank, load, penn_treebank, windows
+from ptb.runs import ROOT
 from ptb.setting import SettingError
+from ptb.training import train
 
 SIZES = [  # tokens, B, T, offset
     (50, 1, 7, 0),
@@ -66,11 +72,144 @@ def test_shortest_text_that_fills_the_rows():
     assert (x.tolist(), y.tolist()) == ([[0, 1, 2, 3]], [[1, 2, 3, 4]])
 
 
-def test_unknown_corpus_is_refused_with_a_suggestion():
-    with pytest.raises(
-        SettingError, match="'ptbb' is none of ptb, embedded and no folder: did you mean 'ptb'"
-    ):
-        corpus.load("ptbb")
+def test_windows_are_counted_and_take_no_memory_before_they_are_read():
+    ids = torch.arange(4 * 12 + 1, dtype=torch.int32)
+    cut = windows(ids, 4, 5)
+    assert len(cut) == len(list(cut)) == 3
+    assert {rows.untyped_storage().data_ptr() for rows in cut.rows} == {ids.data_ptr()}
+    assert {part.dtype for pair in cut for part in pair} == {torch.int64}
+
+
+# ---------------------------------------------------------------- a text of one's own
+OWN = {"train": "b a <unk>\na b a\n", "valid": "b c\n", "test": "a\n"}
+
+
+def write_texts(folder, **altered):
+    """A corpus's three texts, as text or bytes; None leaves one out."""
+    folder.mkdir(parents=True)
+    for split, text in (OWN | altered).items():
+        if text is not None:
+            content = text if isinstance(text, bytes) else text.encode()
+            (folder / f"{split}.txt").write_bytes(content)
+    return str(folder)
+
+
+def test_own_texts_are_read_and_unseen_words_become_unk(tmp_path):
+    loaded = load(write_texts(tmp_path / "mytext", valid="b c <unk>"))
+    assert loaded.words == ("a", "<eos>", "b", "<unk>")  # by frequency, then by the alphabet
+    assert loaded["train"].tolist() == [2, 0, 3, 1, 0, 2, 0, 1]
+    assert loaded.text(loaded["valid"].tolist()) == "b <unk> <unk> <eos>"  # the last line ends too
+    assert {ids.dtype for ids in loaded.splits.values()} == {torch.int32}
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("end", ["", "\n", " ", " word", "\r\n"])
+def test_blocks_of_any_size_give_the_same_words(tmp_path, monkeypatch, block, end):
+    text = "\ufeffone  two\tthrée\u00a0four\r\n\n five" + end
+    folder = write_texts(tmp_path / "mytext", train=text, valid="one", test="two")
+    monkeypatch.setattr(corpus, "BLOCK", block)
+    loaded = load(folder)
+    last = "five word" if end == " word" else "five"
+    expected = f"one two thrée four <eos> <eos> {last} <eos>"
+    assert loaded.text(loaded["train"].tolist()) == expected
+
+
+@pytest.mark.parametrize("separator", [" ", "\n"])
+def test_reading_takes_less_than_three_times_the_file(tmp_path, separator):
+    text = separator.join(f"w{n % 1000}" for n in range(200_000))
+    folder = write_texts(tmp_path / "mytext", train=text, valid="w1", test="w2")
+    tracemalloc.start()
+    loaded = load(folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(loaded["train"]) == (200_001 if separator == " " else 400_000)
+    assert peak < 3 * len(text)
+
+
+@pytest.mark.parametrize(
+    ("altered", "said"),
+    [
+        ({"valid": None, "test": None}, "mytext has no valid.txt, test.txt: a corpus has one text"),
+        ({"train": ""}, "train.txt is empty: it needs a line of words"),
+        ({"test": "\n \n"}, "test.txt is empty"),
+        ({"valid": b"caf\xe9 b\n"}, "valid.txt is not UTF-8 .*iconv -f LATIN1 -t UTF-8 valid.txt"),
+        ({"train": "a b\n"}, "'c' is not in the training text, which has no <unk>"),
+    ],
+)
+def test_texts_that_make_no_corpus_are_refused_in_one_line(tmp_path, altered, said):
+    folder = write_texts(tmp_path / "mytext", **altered)
+    with pytest.raises(CorpusError, match=said) as error:
+        load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_that_is_offered_makes_room_for_unseen_words(tmp_path):
+    folder = write_texts(tmp_path / "mytext", train="a  rare b\n\na b\n")
+    with pytest.raises(CorpusError) as error:
+        load(folder)
+    subprocess.run(str(error.value).split(", with ")[1], shell=True, check=True, cwd=folder)
+    loaded = load(folder)
+    assert loaded.text(loaded["train"].tolist()) == "a <unk> b <eos> <eos> a b <eos>"
+
+
+@pytest.mark.parametrize(
+    ("name", "likely"),
+    [
+        ("ptbb", "did you mean 'ptb'?"),
+        ("embeded", "did you mean 'embedded'?"),
+        ("mytxt", "did you mean 'mytext'?"),
+        ("../here/mytxt", "did you mean '../here/mytext'?"),
+        ("xyz", "it can be 'ptb', 'embedded', 'mytext'"),
+    ],
+)
+def test_unknown_corpus_is_refused_with_a_suggestion(tmp_path, monkeypatch, name, likely):
+    write_texts(tmp_path / "here" / "mytext")
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(SettingError) as error:
+        load(name)
+    assert str(error.value) == f"corpus = {name!r} is none of ptb, embedded and no folder: {likely}"
+
+
+def check(corpus: str):
+    return pu.check({"cell": "gru", "dropout": 0.3, "corpus": corpus, "epochs": None}, ())
+
+
+def test_a_folder_is_recorded_as_seen_from_the_repository(tmp_path, monkeypatch):
+    """However it is typed, so that a run's name does not depend on where its notebook ran."""
+    root = tmp_path / "repository"
+    full = write_texts(root / "texts" / "mytext")
+    (root / "notebooks").mkdir()
+    for module in (corpus, pu):
+        monkeypatch.setattr(module, "ROOT", root)
+    monkeypatch.chdir(root / "notebooks")
+    settings = {check(typed) for typed in (full, "../texts/mytext", "texts/mytext")}
+    assert [setting.corpus for setting in settings] == [os.path.join("texts", "mytext")]
+    outside = write_texts(tmp_path / "other")
+    assert check("../../other").corpus == outside
+    assert check("ptb").corpus == "ptb"
+
+
+def test_one_name_for_two_folders_is_refused(tmp_path, monkeypatch):
+    write_texts(tmp_path / "mytext")
+    write_texts(tmp_path / "notebooks" / "mytext")
+    monkeypatch.setattr(corpus, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path / "notebooks")
+    with pytest.raises(SettingError, match="'mytext' is .* as well as .*: rename one of them$"):
+        load("mytext")
+    assert load("../notebooks/mytext").words  # from the root it is no folder
+
+
+def test_runs_on_own_texts_are_a_study_of_the_folders_name(tmp_path):
+    setting = check(write_texts(tmp_path / "mytext"))
+    assert pu.run_folder(setting, None) == ROOT / "runs" / "mytext" / setting.name
+
+
+def test_text_too_short_for_an_epoch_is_refused_before_there_is_a_run(tmp_path, tiny_setting):
+    loaded = load(write_texts(tmp_path / "mytext"))  # 8 tokens, of which an epoch may skip 3
+    with pytest.raises(CorpusError, match="8 tokens from offset 3 .* it can be 4 at most"):
+        train(tiny_setting(batch_size=5), loaded, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert train(tiny_setting(batch_size=4), loaded, tmp_path / "run")["status"] == "finished"
 
 
 # ---------------------------------------------------------------- Penn Treebank itself
@@ -167,6 +306,7 @@ def test_altered_file_is_named(data):
     put_files(data, valid=b" a b \n")
     with pytest.raises(CorpusError, match="ptb.valid.txt is not Penn Treebank's") as error:
         find_penn_treebank()
+    assert f"not {corpus.SHA256['ptb.valid.txt'][:12]}…" in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -203,7 +343,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(404 if content is None else 200)
         self.send_header("Content-Length", str(len(content or b"")))
         self.end_headers()
-        self.wfile.write(content or b"")
+        cut = len(content or b"") // 2 if self.path in self.server.cut else None
+        self.wfile.write((content or b"")[:cut])
 
     def log_message(self, *args):
         """Quiet."""
@@ -213,7 +354,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(data, monkeypatch):
     """A web server on this machine that the mirrors one/ and two/ and the archive point at."""
     served = HTTPServer(("127.0.0.1", 0), Handler)
-    served.files, served.asked = {}, []
+    served.files, served.asked, served.cut = {}, [], set()
     threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01}).start()
     base = f"http://127.0.0.1:{served.server_port}"
     monkeypatch.setattr(corpus, "MIRRORS", (f"{base}/one/", f"{base}/two/"))
@@ -263,6 +404,41 @@ def test_second_mirror_serves_where_the_first_has_something_else(server, data):
     server.files = on_mirror("one", valid=b"<html>not found</html>") | on_mirror("two")
     find_penn_treebank()
     assert_whole(data)
+
+
+def test_second_mirror_serves_where_the_first_is_down(server, data, monkeypatch):
+    down = f"http://127.0.0.1:{closed_port()}/one/"
+    monkeypatch.setattr(corpus, "MIRRORS", (down, corpus.MIRRORS[1]))
+    server.files = on_mirror("two")
+    find_penn_treebank()
+    assert_whole(data)
+
+
+def test_second_mirror_serves_where_the_first_is_cut_off(server, data):
+    server.files, server.cut = on_mirror("one") | on_mirror("two"), {"/one/ptb.valid.txt"}
+    find_penn_treebank()
+    assert_whole(data)
+    assert server.asked[:3] == ["/one/ptb.train.txt", "/one/ptb.valid.txt", "/two/ptb.valid.txt"]
+
+
+def test_cut_connections_leave_no_half_file_behind(server, data):
+    server.files = on_mirror("one") | on_mirror("two") | {"/simple-examples.tgz": archive()}
+    server.cut = set(server.files)
+    with pytest.raises(CorpusError, match="could not be fetched"):
+        find_penn_treebank()
+    assert list(data.iterdir()) == []
+    server.cut = set()
+    find_penn_treebank()
+    assert_whole(data)
+
+
+def test_a_proxys_page_in_place_of_every_file_is_not_kept(server, data):
+    page = b"<html>sign in first</html>"
+    paths = [*on_mirror("one"), *on_mirror("two"), "/simple-examples.tgz"]
+    server.files = dict.fromkeys(paths, page)
+    with pytest.raises(CorpusError, match="could not be fetched"):
+        find_penn_treebank()
+    assert list(data.iterdir()) == []
 
 
 def test_missing_file_alone_is_fetched(server, data):

@@ -18,7 +18,8 @@ from torture import results
 
 from ptb import study
 from ptb.corpus import load
-from ptb.runs import PUBLISHED, ROOT, Run, find_runs
+from ptb.findings import counts
+from ptb.runs import PUBLISHED, ROOT, Run, find_runs, gather
 from ptb.setting import FOUR, recipe
 from ptb.training import train
 
@@ -70,6 +71,20 @@ def test_papermill_as_typed(tmp_path):
     run = Run(tmp_path / "run")
     assert run.metrics["status"] == "finished" and run.setting.cell == "gru"
     assert f"{run.metrics['test']['perplexity']:.2f}" in printed(out)
+
+
+def test_papermill_on_own_texts(tmp_path):
+    (tmp_path / "mytext").mkdir()
+    for split, lines in (("train", 200), ("valid", 20), ("test", 20)):
+        text = "the cat saw a bird\n<unk> sat in the tree\n" * lines
+        (tmp_path / "mytext" / f"{split}.txt").write_text(text)
+    typed = os.path.relpath(tmp_path / "mytext", NOTEBOOKS)
+    folder = tmp_path / "run"
+    chosen = parameters(cell="gru", corpus=typed, folder=folder, **TINY | ONE_THREAD)
+    done = command("papermill", "train.ipynb", tmp_path / "out.ipynb", *chosen)
+    assert done.returncode == 0, done.stderr
+    assert Run(folder).setting.corpus == str(tmp_path / "mytext")
+    assert "The corpus is `mytext`: 2,400 / 240 / 240 tokens" in counts(gather([Run(folder)]))
 
 
 @pytest.mark.parametrize(
