@@ -126,11 +126,12 @@ def _study_folder(setting: Setting, study: str | None) -> Path:
     default = {"ptb": "dropout", "embedded": "demo"}.get(setting.corpus, Path(setting.corpus).name)
     if study is None:
         return RUNS / default
-    if not re.fullmatch(r"\w[\w.-]{0,99}", check_text("study", study)):
-        guess = meant(Path(study).name, [default])
+    plain = r"\w[\w.-]{0,99}"
+    if not re.fullmatch(plain, check_text("study", study)):
+        last = Path(study).name
         raise SettingError(
-            f"study = {study!r} must be a plain name, of a folder in runs/: {guess}; "
-            "for another place use folder"
+            f"study = {study!r} must be a plain name, of a folder in runs/: did you mean "
+            f"{last if re.fullmatch(plain, last) else default!r}? folder takes any other place"
         )
     return RUNS / study
 
@@ -266,8 +267,8 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
         folder = RECORDS / "dropout"
         table = four_settings(gather(find_runs(folder)))
     if table.empty:
-        known = [path.name for path in RUNS.glob("*/") if find_runs(path)]
-        reason = "; ".join(left_out(folder)) or f"train first, or {meant(study, known or ['demo'])}"
+        known = ["dropout", "demo", *(path.name for path in RUNS.glob("*/"))]
+        reason = "; ".join(left_out(folder)) or f"train first; {meant(study, known)}"
         raise SettingError(f"no finished run of the four settings in {folder}: {reason}")
     owner = "the published study" if RECORDS in folder.parents else "your own study"
     whose = f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."

@@ -116,7 +116,7 @@ def encode(corpus: Corpus, text: str, substitute: str | None = UNK) -> list[int]
     other = index.get(substitute)
     for word in text.split():
         if word not in index and other is None:
-            (close,) = get_close_matches(word, corpus.words, n=1, cutoff=0)
+            (close,) = get_close_matches(word.lower(), corpus.words, n=1, cutoff=0)
             where = f"is not in the vocabulary of {corpus.name}"
             raise SettingError(f"the word {word!r} {where}: did you mean {close!r}?")
     return [index.get(word, other) for word in text.split()]

@@ -104,8 +104,9 @@ def abstract(table: pd.DataFrame) -> str:
         for _, row in table.iterrows()
     ]
     return (
-        f"{len(table)} word-level language models with {first['layers']} recurrent layers of "
-        f"{first['hidden']} units. Perplexity on validation / test: {', '.join(scores)}."
+        f"{len(table)} word-level language model{'s' * (len(table) > 1)} with {first['layers']} "
+        f"recurrent layers of {first['hidden']} units. "
+        f"Perplexity on validation / test: {', '.join(scores)}."
     )
 
 
@@ -160,7 +161,8 @@ def _bars(table: pd.DataFrame) -> list[str]:
     runs = zip(table["run"], table["valid"], levels, strict=True)
     above = [f"{label(run.setting)} ({v:.1f} against {b})" for run, v, b in runs if v >= b]
     if not above:
-        return [f"All {len(levels)} settings are below the exercise's bars on validation."]
+        whole = f"All {len(levels)} settings are" if len(levels) > 1 else "The one setting is"
+        return [f"{whole} below the exercise's bars on validation."]
     return [
         f"{len(levels) - len(above)} of {len(levels)} settings are below the exercise's bars on "
         f"validation; not {', '.join(above)}."

@@ -120,7 +120,8 @@ class Setting:
 
 def meant(word: str, allowed) -> str:
     """The end of an error's line: the allowed word that was probably meant, else all of them."""
-    close = get_close_matches(str(word).lower(), allowed, n=1, cutoff=0.5)
+    text = word.lower() if isinstance(word, str) else ""
+    close = get_close_matches(text, allowed, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"it can be {', '.join(map(repr, allowed))}"
 
 

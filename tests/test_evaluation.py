@@ -10,16 +10,19 @@ from ptb import evaluation
 from ptb.corpus import Corpus
 from ptb.evaluation import (
     analyse,
+    encode,
     generate,
     load_model,
+    neighbours,
     perplexity,
     summary,
+    surprise,
     token_losses,
     write_samples,
 )
 from ptb.model import WeightsError, build
 from ptb.runs import Run
-from ptb.setting import Setting
+from ptb.setting import Setting, SettingError
 
 VOCABULARY = 7
 SETTING = Setting(embedding=4, hidden=4, init=0.8, dropout=0.5, corpus="tiny")
@@ -147,6 +150,31 @@ def test_word_that_training_lacks_counts_as_new(hand_made):
     assert found == {"1–9": (6.0, 6), "new": (1.0, 1)}
 
 
+# ---------------------------------------------------------------- words
+def test_surprise_is_in_bits_given_all_words_before(model, tiny_corpus):
+    ids = [1, 3, 4, 0, 2]
+    expected = word_by_word(model.eval(), torch.tensor([0, *ids]), rows=1) / math.log(2)
+    assert surprise(model, tiny_corpus, ids) == pytest.approx(expected.tolist())
+
+
+def test_words_become_ids_and_unknown_ones_unk(tiny_corpus):
+    words = Corpus("other", ("<eos>", "a", "<unk>"), {})
+    assert encode(words, "a zebra a <eos>") == [1, 2, 1, 0]
+    with pytest.raises(SettingError, match="'zebra' is not in the vocabulary of other"):
+        encode(words, "a zebra", None)
+    with pytest.raises(SettingError, match="'Dog' is not in the vocabulary of tiny: .* 'dogs'"):
+        encode(tiny_corpus, "ann has Dog")
+
+
+def test_neighbours_are_the_nearest_by_cosine_without_the_word_itself():
+    matrix = torch.tensor([[1.0, 0.0], [-3.0, 0.0], [9.0, 9.0], [0.1, 0.01], [1.0, 0.0]])
+    found = neighbours(matrix, 0, 3)
+    assert [word for word, _ in found] == [4, 3, 2]
+    assert [cosine for _, cosine in found] == pytest.approx([1, 0.995, 0.7071], abs=1e-4)
+    assert [word for word, _ in neighbours(matrix, 1, 99)][-1] in (0, 4)
+    assert len(neighbours(matrix, 1, 99)) == 4
+
+
 # ---------------------------------------------------------------- generated text
 @torch.no_grad()
 def greedy_from_scratch(model, prompt: list[int], length: int) -> list[int]:
@@ -232,3 +260,10 @@ def test_saved_model_of_another_vocabulary_is_refused(saved, tiny_corpus):
     random.Random(1).shuffle(words)
     with pytest.raises(WeightsError, match="another vocabulary"):
         load_model(saved, Corpus("other", tuple(words), tiny_corpus.splits))
+
+
+def test_weights_of_another_setting_are_refused_by_name(saved, tiny_corpus):
+    record = (saved.folder / "setting.json").read_text()
+    (saved.folder / "setting.json").write_text(record.replace('"hidden": 4', '"hidden": 5'))
+    with pytest.raises(WeightsError, match=r"of another setting: layers\.0\.\w+, .* differ"):
+        load_model(saved, tiny_corpus)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,7 +98,19 @@ def test_papermill_on_own_texts(tmp_path):
 )
 def test_a_bad_parameter_stops_at_once_with_one_line(tmp_path, name, value, said):
     out, runs = tmp_path / "out.ipynb", tmp_path / "run"
-    done = command("papermill", "train.ipynb", out, *parameters(folder=runs, **{name: value}))
+    assert_refused("train.ipynb", out, {"folder": runs, name: value}, said)
+    assert not runs.exists()
+
+
+def test_the_other_notebooks_refuse_likewise(tmp_path):
+    said = "temperature = -1 must be a number from 0 to 100; did you mean 1?"
+    assert_refused("evaluate.ipynb", tmp_path / "evaluate.ipynb", {"temperature": -1}, said)
+    said = "no parameter is called 'autors': did you mean 'authors'?"
+    assert_refused("report.ipynb", tmp_path / "report.ipynb", {"autors": "Ada"}, said)
+
+
+def assert_refused(notebook, out, chosen, said):
+    done = command("papermill", notebook, out, *parameters(**chosen))
     assert done.returncode != 0 and f"SettingError: {said}" in done.stderr
     errors = [
         o
@@ -106,7 +119,6 @@ def test_a_bad_parameter_stops_at_once_with_one_line(tmp_path, name, value, said
         if o.output_type == "error"
     ]
     assert [len(error.traceback) for error in errors] == [1] and said in errors[0].traceback[0]
-    assert not runs.exists()
 
 
 def test_study_leaves_complete_run_folders(tiny_study):
@@ -127,6 +139,33 @@ def test_the_report_shows_what_the_records_hold(tiny_study, report):
             assert f"{run.metrics[split]['perplexity']:.2f}" in text
     assert "Theory" in text and "Conclusions" in text and "320,800" in text
     assert "import ptb_utils" not in text and "In [" not in text
+
+
+def test_evaluate_finds_the_record_and_shows_the_words_of_a_model(tiny_study, tmp_path):
+    run, out = find_runs(tiny_study)[0], tmp_path / "out.ipynb"
+    done = command("papermill", "evaluate.ipynb", out, *parameters(run=run.folder, length=5))
+    assert done.returncode == 0, done.stderr
+    shown = printed(out)
+    assert f"{run.metrics['test']['perplexity']:.3f}" in shown
+    assert ">yes<" in shown and ">NO<" not in shown
+    assert "background-color: #" in shown and "Temperature 0.7" in shown and "cosine" in shown
+    assert command("jupyter", "nbconvert", out, "--to", "pdf").returncode == 0
+    text = "\n".join(page.extract_text() for page in pypdf.PdfReader(out.with_suffix(".pdf")).pages)
+    assert "bits a word on average" in text and "Table 3: The words nearest" in text
+
+
+def test_an_incomplete_study_has_a_report_that_says_so(tiny_study, tmp_path):
+    first, second, *_ = find_runs(tiny_study)
+    for run in (first, second):
+        shutil.copytree(run.folder, tmp_path / run.folder.name)
+    (tmp_path / second.folder.name / "samples.json").write_text("[")
+    text = " ".join(
+        page.extract_text() for page in pypdf.PdfReader(study._report(tmp_path, tmp_path)).pages
+    )
+    text = " ".join(text.split())
+    assert "1 of 4" in text and "Missing: GRU with dropout, LSTM with dropout, LSTM without" in text
+    assert f"Left out: {second.folder.name}: samples.json is damaged (JSONDecodeError" in text
+    assert "Conclusions" in text
 
 
 def test_the_reports_theory_checks_agree(report):
