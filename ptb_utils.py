@@ -39,18 +39,28 @@ set_matplotlib_formats("png", "pdf")
 def check(names: dict, others: tuple[str, ...]) -> Setting:
     """The setting that a notebook's parameters make; names is the notebook's globals().
 
-    others are the parameters that are no choice of the setting. An unknown name (papermill adds
-    whatever it is given) or a bad value raises SettingError.
+    others are the parameters that are no choice of the setting; the parameters cell assigns them
+    all. An unknown name (papermill adds whatever it is given) or a bad value raises SettingError.
     """
-    given = {k: v for k, v in names.items() if not k.startswith("_") and k not in _ipython_names()}
+    given = {name: names[name] for name in _assigned(others)}
     check_names(given, others)
     chosen = {name: value for name, value in given.items() if name not in others}
     first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
     return recipe(*first, **chosen)
 
 
-def _ipython_names() -> set[str]:
-    return set(get_ipython().user_ns_hidden) | {"pu"}
+def _assigned(others: tuple[str, ...]) -> list[str]:
+    """The names that the parameters cell assigns, and those of papermill's cell behind it.
+
+    Not all globals: when all cells are run again, those are the notebook's own variables too.
+    """
+    cells = get_ipython().user_ns["In"][:-1]  # by order of execution, but the one that asks
+    names = [re.findall(r"^(\w+) *=(?!=)", cell, re.M) for cell in cells]
+    whole = [n for n, assigned in enumerate(names) if set(others) <= set(assigned)]
+    if not whole:
+        raise SettingError(f"no cell run so far assigns {', '.join(others)}: run all cells")
+    added = [n for n in range(whole[-1], len(cells)) if cells[n].startswith("# Parameters")]
+    return [name for n in (whole[-1], *added) for name in names[n]]
 
 
 def run_folder(setting: Setting, study: str | None) -> Path:

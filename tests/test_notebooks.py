@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pypdf
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 
 from ptb import study
 from ptb.runs import PUBLISHED, ROOT, Run, find_runs
@@ -61,6 +62,28 @@ def test_papermill_as_typed(tmp_path):
     run = Run(tmp_path / "run")
     assert run.metrics["status"] == "finished" and run.setting.cell == "gru"
     assert f"{run.metrics['test']['perplexity']:.2f}" in printed(out)
+
+
+@pytest.fixture
+def kernel():
+    """Runs cells one after another, as one kernel does."""
+    shell = InteractiveShell.instance()
+    yield lambda *cells: [shell.run_cell(cell, store_history=True) for cell in cells][-1]
+    InteractiveShell.clear_instance()
+
+
+def test_all_cells_can_be_run_again(kernel):
+    """The variables that later cells made, or a name since corrected, are no parameters."""
+    first, check = [c.source for c in nbformat.read(NOTEBOOKS / "train.ipynb", 4).cells][1:3]
+    assert kernel(first, check).success
+    gru = first.replace('"lstm"', '"gru"')
+    assert kernel("text = live = 1", gru, check).success and kernel("setting.cell").result == "gru"
+    wrong = kernel(first.replace("dropout =", "drpout ="), check).error_in_exec
+    assert "'drpout': did you mean 'dropout'?" in str(wrong)
+    assert kernel(first, check, check).success
+    assert kernel(first, "# Parameters\nhiden = 8", check).error_in_exec
+    assert kernel(first, "# Parameters\nhidden = 8", check).success
+    assert kernel("setting.hidden").result == 8
 
 
 @pytest.mark.parametrize(
