@@ -95,7 +95,10 @@ def check_parameters(names: dict, known: tuple[str, ...]) -> None:
     """
     if "_checked" not in names:
         hidden = {*get_ipython().user_ns_hidden, "pu"}
-        check_names([n for n in names if n[0] != "_" and n not in hidden], known)
+        given = [n for n in names if n[0] != "_" and n not in hidden]
+        # an unknown name goes, so that the corrected cell can run again in the same kernel
+        values = {n: names.pop(n) for n in given if n not in known}
+        check_names(values, known)
     names["_checked"] = True
 
 

@@ -15,6 +15,7 @@ import nbformat
 import pypdf
 import pytest
 from distributed import LocalCluster
+from IPython.core.interactiveshell import InteractiveShell
 from torture import results
 
 from ptb import study
@@ -86,6 +87,27 @@ def test_papermill_on_own_texts(tmp_path):
     assert done.returncode == 0, done.stderr
     assert Run(folder).setting.corpus == str(tmp_path / "mytext")
     assert "The corpus is `mytext`: 2,400 / 240 / 240 tokens" in counts(gather([Run(folder)]))
+
+
+@pytest.fixture
+def run_cells():
+    """Runs cells one after another, as one kernel does."""
+    shell = InteractiveShell.instance()
+    yield lambda *cells: [shell.run_cell(cell, store_history=True) for cell in cells][-1]
+    InteractiveShell.clear_instance()
+
+
+def test_all_cells_can_be_run_again(run_cells):
+    """The variables that later cells made, or a name since corrected, are no parameters."""
+    first, check = [c.source for c in nbformat.read(NOTEBOOKS / "train.ipynb", 4).cells][1:3]
+    wrong = run_cells(first.replace("dropout =", "drpout ="), check).error_in_exec
+    assert "'drpout': did you mean 'dropout'?" in str(wrong)
+    assert run_cells(first, check).success
+    gru = first.replace('"lstm"', '"gru"')
+    assert (
+        run_cells("text = live = 1", gru, check).success
+        and run_cells("setting.cell").result == "gru"
+    )
 
 
 @pytest.mark.parametrize(
