@@ -114,7 +114,14 @@ def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list
         print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
     futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
-    _watch(futures, folder)
+    try:
+        _watch(futures, folder)
+    except KeyboardInterrupt:
+        for future in futures:  # those that wait; the others are interrupted as we are
+            future.cancel()
+        raise StudyError(
+            "stopped: run it again, and each run goes on from its last epoch"
+        ) from None
     return [f"{s}: {why}" for f, s in futures.items() if (why := _failure(f))]
 
 
