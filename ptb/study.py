@@ -29,9 +29,6 @@ STUDIES = {
 }
 
 
-ONE_RETRY = ("allowed_failures", 1)
-
-
 class StudyError(PlainError):
     """A study that can't be run, reported or published; one line says why."""
 
@@ -99,7 +96,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise StudyError(f"no Dask scheduler answers at {address!r}: {error}") from None
     with client, client.get_executor() as executor:
-        # a task's `retries` are for its errors; deaths are counted by the scheduler alone
+        # a task's `retries` are for its errors; deaths are counted by the scheduler, for all tasks
         client.run_on_scheduler(
             lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 1)
         )
