@@ -96,7 +96,7 @@ def dask_executor(address: str) -> Iterator[Executor]:
     except (OSError, ValueError) as error:
         raise StudyError(f"no Dask scheduler answers at {address!r}: {error}") from None
     with client, client.get_executor() as executor:
-        # a task's `retries` are for its errors; deaths are counted by the scheduler alone
+        # a task's `retries` are for its errors; deaths are counted by the scheduler, for all tasks
         client.run_on_scheduler(
             lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 1)
         )
@@ -111,7 +111,14 @@ def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list
         print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
     futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
-    _watch(futures, folder)
+    try:
+        _watch(futures, folder)
+    except KeyboardInterrupt:
+        for future in futures:  # those that wait; the others are interrupted as we are
+            future.cancel()
+        raise StudyError(
+            "stopped: run it again, and each run goes on from its last epoch"
+        ) from None
     return [f"{s}: {why}" for f, s in futures.items() if (why := _failure(f))]
 
 

@@ -74,6 +74,20 @@ def test_one_failure_leaves_the_others_alone_and_is_named(faked, tmp_path):
     assert Run(tmp_path / TINY.name).done
 
 
+def test_interrupted_study_begins_no_other_run(faked, tmp_path, monkeypatch):
+    def interrupted(futures, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "_watch", interrupted)
+    with (
+        pytest.raises(study.StudyError, match="stopped: run it again"),
+        ThreadPoolExecutor(1) as executor,
+    ):
+        executor.submit(time.sleep, 0.1)
+        study.run_study([TINY], tmp_path, executor)
+    assert faked == []
+
+
 # ---------------------------------------------------------------- processes that are killed
 def execute_with_deaths(setting, folder, threads=1):
     """fake_execute, but that its process is first killed as often as the seed says."""
