@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study report publish lab test torture bench bench-reading
+.PHONY: setup demo study report publish lab test test-browser torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -36,6 +36,13 @@ lab: setup  ## JupyterLab in notebooks/
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -q
+
+test-browser: setup  ## train.ipynb in JupyterLab in a headless Chromium: minutes; apt-get brings the browser
+	@{ command -v chromium && command -v chromedriver; } >/dev/null \
+		|| { apt-get update && apt-get install --yes chromium chromium-driver; } \
+		|| { echo "test-browser needs a browser: sudo apt-get install chromium chromium-driver" >&2; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement tests/browser-requirements.txt
+	$(BIN)/python tests/browser.py
 
 N ?= 100
 torture: setup  ## N tiny runs, killed at random moments until they end, against runs never killed

@@ -452,11 +452,14 @@ def _draw_word(axes, left: int, bottom: int, word: str, window: int) -> None:
 
 
 # ---------------------------------------------------------------- progress, live
+_BAR = '<progress value="{:.4f}" max="1" style="vertical-align: middle"></progress>'
+
+
 class Live:
     """Shows a training run as it goes: `train(…, on_epoch=live.epoch, on_step=live.step)`.
 
-    Where a person watches in Jupyter, a bar and a figure that is drawn anew after each epoch;
-    elsewhere a printed line an epoch, and the figure once, by `close`.
+    Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
+    each epoch; elsewhere a printed line an epoch, and the figure once, at the end.
     """
 
     def __init__(self, setting: Setting, floor: dict[str, float]):
@@ -472,7 +475,7 @@ class Live:
             self.drawn = time.monotonic()
             done = (epoch + fraction) / self.setting.epochs
             text = f"epoch {epoch + 1}/{self.setting.epochs}, running perplexity {running:.1f}"
-            self.bar.update(HTML(f'<progress value="{done:.4f}" max="1"></progress> {text}'))
+            self.bar.update(HTML(f"{_BAR.format(done)} {text}"))
 
     def epoch(self, rows: list[dict]) -> None:
         """The rows of the history so far: new ones are shown."""
@@ -487,8 +490,11 @@ class Live:
     def _draw(self):
         return figures.convergence(self.setting, pd.DataFrame(self.rows), self.floor)
 
-    def close(self) -> None:
-        """The end: the bar goes, the figure stays."""
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(self, *error) -> None:
+        """The end, of a stopped run too: the bar goes, the figure stays."""
         if self.watched:
             self.bar.update(HTML(""))
         elif self.rows:
