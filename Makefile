@@ -15,8 +15,8 @@ demo: setup  ## four small runs on the embedded corpus, then their report
 	$(BIN)/python -m ptb.study run demo
 	$(BIN)/python -m ptb.study report demo
 
-study: setup  ## the exercise's four runs on Penn Treebank; SCHEDULER=tcp://… for a Dask cluster
-	$(BIN)/python -m ptb.study run dropout $(if $(SCHEDULER),--scheduler $(SCHEDULER))
+study: setup  ## the exercise's four runs on Penn Treebank; SCHEDULER=tcp://… for a Dask cluster, DEVICE=cuda for a GPU
+	$(BIN)/python -m ptb.study run dropout $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
 
 report: setup  ## the PDF report of your own study
 	$(BIN)/python -m ptb.study report dropout

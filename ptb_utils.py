@@ -55,15 +55,15 @@ from ptb.setting import (
     recipe,
 )
 from ptb.source import EOS
-from ptb.training import train
+from ptb.training import check_device, train
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "check_number",
-    "check_parameters", "choose_study", "continued", "draw_windows", "figures", "find_run",
-    "find_runs", "findings", "gather", "generate", "load", "load_model", "model_table",
-    "neighbour_table", "parameter_count", "passage", "perplexity", "read_text", "recipe",
-    "relative", "remeasure", "result", "run_folder", "setting_table", "show", "surprises", "table",
-    "title_page", "token_losses", "train", "use_threads",
+    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "check_device",
+    "check_number", "check_parameters", "choose_study", "continued", "draw_windows", "figures",
+    "find_run", "find_runs", "findings", "gather", "generate", "load", "load_model",
+    "model_table", "neighbour_table", "parameter_count", "passage", "perplexity", "read_text",
+    "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
+    "surprises", "table", "title_page", "token_losses", "train", "use_threads",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")

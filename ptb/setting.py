@@ -24,6 +24,7 @@ CHOICES = {
     "optimiser": ("sgd", "adamw"),
     "schedule": ("linear", "cosine", "hold", "plateau"),
 }
+DEVICES = ("cpu", "cuda")
 # lowest and highest value, and whether the highest itself is allowed
 RANGES = {
     "dropout": (0, 1, False),

@@ -20,7 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from ptb import figures
 from ptb.findings import epoch_line, readme_commands, readme_results
 from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather, write_atomically
-from ptb.setting import FOUR, PlainError, Setting, SettingError, meant, recipe
+from ptb.setting import DEVICES, FOUR, PlainError, Setting, SettingError, meant, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
 STUDIES = {
@@ -33,7 +33,7 @@ class StudyError(PlainError):
     """A study that can't be run, reported or published; one line says why."""
 
 
-def execute(setting: Setting, folder: Path, threads: int = 1) -> None:
+def execute(setting: Setting, folder: Path, device: str = "cpu", threads: int = 1) -> None:
     """Trains one setting by executing train.ipynb; the executed copy is beside the run's files.
 
     What the notebook says or fails at stands in the copy; a copy of a failed or unfinished
@@ -41,7 +41,7 @@ def execute(setting: Setting, folder: Path, threads: int = 1) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "train.partial.ipynb"
-    where = {"folder": _seen_from_notebooks(folder), "threads": threads}
+    where = {"folder": _seen_from_notebooks(folder), "device": device, "threads": threads}
     try:
         papermill.execute_notebook(
             NOTEBOOKS / "train.ipynb",
@@ -103,14 +103,16 @@ def dask_executor(address: str) -> Iterator[Executor]:
         yield executor
 
 
-def run_study(settings: list[Setting], folder: Path, executor: Executor) -> list[str]:
+def run_study(
+    settings: list[Setting], folder: Path, executor: Executor, device: str = "cpu"
+) -> list[str]:
     """Executes all settings that are not done, a line for each epoch; returns what failed."""
     todo = []
     for setting in settings:
         done = _complete(folder / setting.name)
         print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
-    futures = {executor.submit(execute, s, folder / s.name): s for s in todo}
+    futures = {executor.submit(execute, s, folder / s.name, device): s for s in todo}
     try:
         _watch(futures, folder)
     except KeyboardInterrupt:
@@ -215,6 +217,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m ptb.study", description=__doc__)
     parser.add_argument("action", choices=["run", "report", "publish", "rebuild"])
     parser.add_argument("study", nargs="?", default="dropout", help=f"one of {', '.join(STUDIES)}")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="cuda: on the GPU")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
     options = parser.parse_args(arguments)
@@ -242,7 +245,8 @@ def _act(options) -> int:
         return 0
     pool = dask_executor(options.scheduler) if options.scheduler else LocalPool(options.workers)
     with pool as executor:
-        failed = run_study(STUDIES[options.study], RUNS / options.study, executor)
+        settings, folder = STUDIES[options.study], RUNS / options.study
+        failed = run_study(settings, folder, executor, options.device)
     print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
     return 1 if failed else 0
 

@@ -15,7 +15,7 @@ from ptb.evaluation import analyse, load_model, perplexity, summary, token_losse
 from ptb.graphs import GraphedStep
 from ptb.model import build
 from ptb.runs import Run, RunError
-from ptb.setting import Setting
+from ptb.setting import DEVICES, Setting, SettingError, meant
 
 
 def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) -> float:
@@ -35,6 +35,15 @@ def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
     if setting.optimiser == "adamw":
         return torch.optim.AdamW(parameters, setting.lr, weight_decay=decay)
     return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay)
+
+
+def check_device(device) -> None:
+    """Raises SettingError unless it is "cpu", or "cuda" where torch sees a GPU."""
+    if device not in DEVICES:
+        allowed = f"{', '.join(DEVICES)}: {meant(device, DEVICES)}"
+        raise SettingError(f"device = {device!r} is none of {allowed}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device = 'cuda' needs a GPU and a torch built for it: use 'cpu'")
 
 
 LARGEST = math.log(sys.float_info.max)  # a mean loss beyond it has no finite perplexity
@@ -223,8 +232,10 @@ def train(
     on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
     on_step(epochs finished, fraction of this one, running perplexity) each update. A run that is
     done is not trained again. Raises RunError where the folder is another setting's or in use,
-    and, before there is one, CorpusError where the training split is too short for the rows.
+    and, before there is one, SettingError for the device and CorpusError where the training split
+    is too short for the rows.
     """
+    check_device(device)
     ids = corpus["train"]
     windows(ids, setting.batch_size, setting.bptt, _offsets(setting, ids) - 1)
     run = Run(folder)

@@ -104,6 +104,8 @@ TRAIN = [  # the value, what is allowed, the likeliest intention
     ({"folder": True}, "folder = True must be text in quotes; None takes the default"),
     ({"folder": __file__}, "is a file"),
     ({"folder": f"{__file__}/run"}, f"but {__file__} is a file"),
+    ({"device": "gpu"}, "device = 'gpu' is none of cpu, cuda: it can be 'cpu', 'cuda'"),
+    ({"device": "cdua"}, "device = 'cdua' is none of cpu, cuda: did you mean 'cuda'?"),
     ({"threads": 0}, "threads = 0 must be a whole number from 1 to 1024"),
     ({"threads": "2"}, "threads = '2' must be a whole number from 1 to 1024; did you mean 2?"),
     ({"threads": 1.5}, "threads = 1.5 must be a whole number from 1 to 1024; did you mean 2?"),

@@ -17,7 +17,7 @@ from ptb.setting import Setting, recipe
 TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
 
 
-def fake_execute(setting, folder, threads=1):
+def fake_execute(setting, folder, device="cpu"):
     """Stands for an executed notebook: writes the files a run has when it is complete."""
     if setting.cell == "rnn":
         raise RuntimeError("cell 7: ValueError: no luck")
@@ -35,9 +35,9 @@ def fake_execute(setting, folder, threads=1):
 def faked(monkeypatch):
     calls = []
 
-    def execute(setting, folder, threads=1):
+    def execute(setting, folder, device="cpu"):
         calls.append(setting)
-        fake_execute(setting, folder, threads)
+        fake_execute(setting, folder)
 
     monkeypatch.setattr(study, "execute", execute)
     return calls
@@ -89,7 +89,7 @@ def test_interrupted_study_begins_no_other_run(faked, tmp_path, monkeypatch):
 
 
 # ---------------------------------------------------------------- processes that are killed
-def execute_with_deaths(setting, folder, threads=1):
+def execute_with_deaths(setting, folder, device="cpu"):
     """fake_execute, but that its process is first killed as often as the seed says."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "attempts", "a") as attempts:
