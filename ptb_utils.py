@@ -154,7 +154,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         styler = self.frame.style.hide(axis="index").format(escape="html")
-        return styler.set_caption(escape(self.caption)).to_html()
+        # not as the table's <caption>, which is no wider than the table
+        return f"<p>{escape(self.caption)}</p>\n{styler.to_html()}"
 
     def _repr_latex_(self) -> str:
         latex = self.frame.rename(columns=_latex).style.hide(axis="index").format(escape="latex")
