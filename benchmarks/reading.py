@@ -26,15 +26,13 @@ STEPS = 400
 MB = 2**20
 
 
-def write_text(file: Path, tokens: int) -> None:
-    """Made-up words with Zipf's frequencies; no word of the types is missing."""
+def made_up_text(tokens: int) -> str:
+    """Lines of words with Zipf's frequencies; each of the types occurs."""
     rng, frequencies = np.random.default_rng(1), 1 / np.arange(1, TYPES)
     words = np.array(["<unk>", *(f"no{n}" for n in range(TYPES - 2))], dtype=object)
-    with file.open("w") as text:
-        text.write(" ".join(words) + "\n")
-        for _ in range(tokens // 100 // SENTENCE):
-            drawn = rng.choice(words, (100, SENTENCE - 1), p=frequencies / frequencies.sum())
-            text.writelines(" ".join(line) + "\n" for line in drawn)
+    shape = (tokens - TYPES) // SENTENCE, SENTENCE - 1
+    drawn = rng.choice(words, shape, p=frequencies / frequencies.sum())
+    return "".join(" ".join(line) + "\n" for line in [words, *drawn])
 
 
 def peak() -> int:
@@ -82,9 +80,12 @@ def measure(folder: Path) -> dict:
 
 
 def measure_made_up(times: int) -> dict:
+    """With that many copies of the training text in one file."""
     with TemporaryDirectory() as folder:
         for split, tokens in TOKENS.items():
-            write_text(Path(folder, f"{split}.txt"), tokens * (times if split == "train" else 1))
+            text = made_up_text(tokens)
+            with Path(folder, f"{split}.txt").open("w") as file:
+                file.writelines([text] * (times if split == "train" else 1))
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             return pool.submit(measure, Path(folder)).result()
 
