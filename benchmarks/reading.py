@@ -1,6 +1,6 @@
 """Memory of reading a text and of training on it: of Penn Treebank's size, and a hundred times it.
 
-The texts are made up, in a temporary folder (600 MB). A fresh process reads each, then trains for
+The texts are made up, in a temporary folder (500 MB). A fresh process reads each, then trains for
 some hundred steps. Linux alone tells a process its peak memory. Writes report/reading.json.
 """
 
