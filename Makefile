@@ -35,7 +35,7 @@ lab: setup  ## JupyterLab in notebooks/
 
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto
 
 test-browser: setup  ## train.ipynb in JupyterLab in a headless Chromium: minutes; apt-get brings the browser
 	@{ command -v chromium && command -v chromedriver; } >/dev/null \

@@ -84,7 +84,7 @@ def test_one_step_is_plain_gradient_descent(cell, clip, tiny_setting, tiny_corpu
     trainer = Trainer(setting, tiny_corpus)
     model = trainer.model.double()
     theirs = Torchs(setting, model)
-    x, y = tiny_corpus["train"][:24].view(2, 4, 3)
+    x, y = tiny_corpus["train"][:24].long().view(2, 4, 3)
     expected_loss, _ = theirs(x, y)
     parameters = [theirs.counterpart(name) for name, _ in model.named_parameters()]
     gradients = clipped(list(torch.autograd.grad(expected_loss, parameters)), clip)
@@ -111,7 +111,7 @@ def test_steps_are_those_of_torchs_optimiser(clip, chosen, optimiser, tiny_setti
     trainer = Trainer(tiny_setting(schedule="plateau", clip=clip, **chosen), tiny_corpus)
     theirs = Torchs(trainer.setting, trainer.model.double())
     plain = optimiser(theirs.parameters())
-    x, y = tiny_corpus["train"][:24].view(2, 4, 3)
+    x, y = tiny_corpus["train"][:24].long().view(2, 4, 3)
     for _ in range(3):
         trainer.step(x, y, trainer.model.initial_state(3))
         plain.zero_grad()
@@ -155,7 +155,7 @@ def test_fifty_steps_are_those_of_the_plain_loop(cell, tiny_setting, tiny_corpus
 def test_average_of_the_weights_is_that_written_by_hand(tiny_setting, tiny_corpus):
     trainer = Trainer(tiny_setting(average=0.3, lr=1.0), tiny_corpus)
     expected = [p.detach().double() for p in trainer.parameters]
-    x, y = tiny_corpus["train"][:24].view(2, 4, 3)
+    x, y = tiny_corpus["train"][:24].long().view(2, 4, 3)
     for step in range(1, 9):
         trainer.step(x, y, trainer.model.initial_state(3))
         decay = min(0.3, step / (step + 10))  # reaches 0.3 at the fifth step
