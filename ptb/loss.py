@@ -25,7 +25,7 @@ def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) 
 
 
 def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(logits) (N, V), its sums over words (N,), the targets' logits (N,).
+    """exp(logits) (N, V), its sums over words (N, 1), the targets' logits (N, 1).
 
     shifted: of logits less their row's largest, which no number is too large or too small for.
     """

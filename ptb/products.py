@@ -56,7 +56,7 @@ class _Room(threading.local):
 
     def __call__(self, rows: int, columns: int, like: Tensor) -> Tensor:
         held = self.tensor
-        if held.shape != (rows, columns) or (held.dtype, held.device) != (like.dtype, like.device):
+        if held.shape != (rows, columns) or held.dtype != like.dtype:
             self.tensor = like.new_empty(rows, columns)
         return self.tensor
 
@@ -65,7 +65,10 @@ _room = _Room()
 
 
 def passing_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in memory that the thread's next call may take again."""
-    if _by_onednn(a):
+    """a @ b, on the CPU in memory that the thread's next call may take again.
+
+    On a GPU never: a captured graph would go on writing to memory that was given away.
+    """
+    if _by_onednn(a) or a.is_cuda:
         return product(a, b)
     return product(a, b, out=_room(len(a), b.shape[1], a))

@@ -237,7 +237,7 @@ def train(
     """
     check_device(device)
     ids = corpus["train"]
-    windows(ids, setting.batch_size, setting.bptt, _offsets(setting, ids) - 1)
+    windows(ids, setting.batch_size, setting.bptt, _offsets(setting, ids) - 1)  # raises if short
     run = Run(folder)
     with run.writing(setting):
         try:

@@ -18,7 +18,7 @@ from filelock import FileLock
 from ptb.corpus import load
 from ptb.findings import epoch_line
 from ptb.runs import ROOT, RUNS, Run, write_atomically
-from ptb.setting import PlainError, Setting, SettingError, check_names, recipe
+from ptb.setting import PlainError, Setting, SettingError, check_names, check_number, recipe
 from ptb.training import train
 
 TABLE = ROOT / "report" / "trials.csv"
@@ -73,8 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("choices", nargs="*", metavar="name=value", help="what the setting changes")
     parser.add_argument("--threads", type=int, default=1, help="torch's; two trials fit two cores")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     try:
+        torch.set_num_threads(check_number("threads", int, options.threads))
         _run(parse(options.choices))
     except PlainError as error:
         print(error, file=sys.stderr)

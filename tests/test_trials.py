@@ -41,6 +41,11 @@ def test_bad_words_get_one_line_and_train_nothing(word, said, here, capsys):
     assert not list(here.iterdir())
 
 
+def test_no_threads_are_refused_in_one_line(here, capsys):
+    assert main(["--threads", "0"]) == 1
+    assert "threads = 0 must be a whole number from 1" in capsys.readouterr().err
+
+
 def test_a_trial_becomes_a_row_without_the_test_split(here):
     assert main([*TINY, "cell=gru"]) == 0
     (found,) = pd.read_csv(here / "trials.csv").to_dict("records")
