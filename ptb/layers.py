@@ -199,11 +199,16 @@ class Recurrent(nn.Module):
 
     `forward(x, state)` takes x (T, B, inputs) and a state, a tuple of (B, hidden) tensors: (h, c)
     for the LSTM, (h,) for the others. It returns y (T, B, hidden) and the state after step T.
+    weight_drop is the probability of dropping an entry of weight_hh in training, the same entries
+    at all T steps: DropConnect, as in Merity et al. 2018, section 2.
     """
 
-    def __init__(self, cell: str, inputs: int, hidden: int, reset: str = "after"):
+    def __init__(
+        self, cell: str, inputs: int, hidden: int, reset: str = "after", weight_drop: float = 0.0
+    ):
         super().__init__()
         self.cell, self.hidden, self.kind = cell, hidden, (cell, reset)
+        self.weight_drop = weight_drop
         rows = GATES[cell] * hidden
         self.weight_ih = nn.Parameter(torch.empty(rows, inputs))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden))
@@ -217,7 +222,9 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         self._check(x, state)
-        weights = (self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh)
+        dropping = self.training and self.weight_drop
+        weight_hh = dropout(self.weight_hh, self.weight_drop) if dropping else self.weight_hh
+        weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
         y, *state = (CUDNN if x.is_cuda else FUNCTIONS)[self.kind](x, *state, *weights)
         return y, tuple(state)
 

@@ -23,11 +23,13 @@ class LanguageModel(nn.Module):
 
     def __init__(self, setting: Setting, vocabulary: int):
         super().__init__()
-        self.dropout, hidden = setting.dropout, setting.hidden
+        self.dropout, self.same_mask = setting.dropout, setting.same_mask
+        self.word_dropout, hidden = setting.word_dropout, setting.hidden
         self.embedding = nn.Embedding(vocabulary, setting.embedding)
         sizes = [setting.embedding] + [hidden] * (setting.layers - 1)
         self.layers = nn.ModuleList(
-            Recurrent(setting.cell, size, hidden, setting.reset) for size in sizes
+            Recurrent(setting.cell, size, hidden, setting.reset, setting.weight_drop)
+            for size in sizes
         )
         self.output = nn.Linear(hidden, vocabulary)
         # stored by columns: its gradient comes that way from the fastest product, and isn't copied
@@ -42,14 +44,26 @@ class LanguageModel(nn.Module):
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """The last layer's outputs, (T, B, H), and the state after the window."""
-        y, states = self._drop(self.embedding(x)), []
+        y, states = self._drop(self._embed(x)), []
         for layer, before in zip(self.layers, state, strict=True):
             y, after = layer(y, before)
             y, states = self._drop(y), [*states, after]
         return y, tuple(states)
 
+    def _embed(self, x: Tensor) -> Tensor:
+        """The words' vectors, (T, B, E); a dropped word's are zero wherever the window has it."""
+        y = self.embedding(x)
+        if self.training and self.word_dropout:
+            kept = dropout(y.new_ones(self.embedding.num_embeddings), self.word_dropout)  # (V,)
+            y = y * kept[x, None]
+        return y
+
     def _drop(self, y: Tensor) -> Tensor:
-        return dropout(y, self.dropout) if self.training and self.dropout else y
+        if not (self.training and self.dropout):
+            return y
+        if self.same_mask:
+            return y * dropout(torch.ones_like(y[:1]), self.dropout)  # (1, B, ·)
+        return dropout(y, self.dropout)
 
     def loss(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
         """The mean cross-entropy of a window in nats a token, and the state, detached."""

@@ -41,6 +41,8 @@ RANGES = {
     "decay": (0, 1, True),
     "clip": (0, 1000, True),
     "average": (0, 1, False),
+    "weight_drop": (0, 1, False),
+    "word_dropout": (0, 1, False),
     "epochs": (1, 1000, True),
     "seed": (0, 2**31, False),
     # what a notebook may be given beside a setting
@@ -63,6 +65,10 @@ class Setting:
     average is the decay a step of the exponential average of the weights, which then is what is
     evaluated and saved (0: none). reset: the GRU's reset gate acts "after" its product, as in torch
     and cuDNN, or "before" it, as the exercise writes it.
+
+    Beyond the exercise: same_mask has dropout's masks be the same at all steps of a window (Gal and
+    Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
+    entries of the recurrent matrices (Merity et al. 2018), each with that probability.
     """
 
     cell: str = "lstm"
@@ -87,6 +93,9 @@ class Setting:
     epochs: int = 4
     seed: int = 1
     reset: str = "after"
+    same_mask: bool = False
+    word_dropout: float = 0.0
+    weight_drop: float = 0.0
 
     def __post_init__(self):
         for field in fields(self):

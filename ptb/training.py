@@ -31,9 +31,9 @@ def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) 
 
 
 def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
-    decay = setting.weight_decay
     if setting.optimiser == "adamw":
-        return torch.optim.AdamW(parameters, setting.lr, weight_decay=decay)
+        return torch.optim.AdamW(parameters, setting.lr, weight_decay=setting.weight_decay)
+    decay = setting.weight_decay if setting.momentum else 0  # plain SGD decays in `_update`
     return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay)
 
 
@@ -79,13 +79,14 @@ class Trainer:
         self.model = build(setting, len(corpus.words)).to(self.device)
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(setting, self.parameters)
-        self.plain_sgd = setting.optimiser == "sgd" and not setting.momentum + setting.weight_decay
+        self.plain_sgd = setting.optimiser == "sgd" and not setting.momentum
         on_cpu = self.device.type == "cpu"
         self.model.embedding.sparse = self.plain_sgd and not setting.tied and on_cpu
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
-        graphed = self.plain_sgd and not setting.average and not on_cpu
+        beside = setting.average or setting.weight_decay  # what a graph's step has not
+        graphed = self.plain_sgd and not beside and not on_cpu
         self.graphed = GraphedStep(self) if graphed else None
 
     def _seed(self, epoch: int) -> None:
@@ -115,7 +116,12 @@ class Trainer:
 
     @torch.no_grad()
     def _update(self, lr: float, gradients: list[Tensor]) -> None:
-        """Clips by the norm over all gradients, and steps; plain SGD takes the cut in its rate."""
+        """Clips by the norm over all gradients, and steps; plain SGD takes the cut in its rate.
+
+        Plain SGD decays the weights themselves, so that the embedding's gradient can stay sparse.
+        """
+        if self.plain_sgd and self.setting.weight_decay:
+            torch._foreach_mul_(self.parameters, 1 - lr * self.setting.weight_decay)
         if self.setting.clip:
             shrink = (self.setting.clip / (get_total_norm(gradients) + 1e-6)).clamp(max=1.0)
             if self.plain_sgd:

@@ -114,7 +114,7 @@ OTHER = {
     "layers": 3, "tied": True, "init": 0.05, "bptt": 70, "batch_size": 40, "optimiser": "adamw",
     "lr": 1.0, "momentum": 0.9, "weight_decay": 0.1, "schedule": "cosine", "hold": 1, "decay": 0.9,
     "clip": 0.0, "average": 0.9, "epochs": 5, "seed": 2,
-    "reset": "before",
+    "reset": "before", "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
 }  # fmt: skip
 
 
