@@ -14,6 +14,7 @@ from ptb.corpus import SPLITS, Corpus, windows
 from ptb.evaluation import analyse, load_model, perplexity, summary, token_losses, write_samples
 from ptb.graphs import GraphedStep
 from ptb.model import build
+from ptb.products import keep_memory
 from ptb.runs import Run, RunError
 from ptb.setting import DEVICES, Setting, SettingError, meant
 
@@ -75,6 +76,7 @@ class Trainer:
 
     def __init__(self, setting: Setting, corpus: Corpus, device: str = "cpu"):
         self.setting, self.corpus, self.device = setting, corpus, torch.device(device)
+        keep_memory()
         self._seed(0)
         self.model = build(setting, len(corpus.words)).to(self.device)
         self.parameters = list(self.model.parameters())
