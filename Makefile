@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study report publish lab test test-browser torture bench bench-reading
+.PHONY: setup demo study records report publish lab test test-browser torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -17,6 +17,9 @@ demo: setup  ## four small runs on the embedded corpus, then their report
 
 study: setup  ## the exercise's four runs on Penn Treebank; SCHEDULER=tcp://… for a Dask cluster, DEVICE=cuda for a GPU
 	$(BIN)/python -m ptb.study run dropout $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
+
+records: setup  ## the same four settings by their long recipes
+	$(BIN)/python -m ptb.study run long $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
 
 report: setup  ## the PDF report of your own study
 	$(BIN)/python -m ptb.study report dropout

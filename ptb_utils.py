@@ -17,7 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from ptb import figures, findings
+from ptb import figures, findings, published, trials
 from ptb.cells import parameter_count
 from ptb.corpus import LOADERS, SPLITS, UNK, Corpus, find_own, load, windows
 from ptb.evaluation import (
@@ -61,9 +61,9 @@ __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "check_device",
     "check_number", "check_parameters", "choose_study", "continued", "draw_windows", "figures",
     "find_run", "find_runs", "findings", "gather", "generate", "load", "load_model",
-    "model_table", "neighbour_table", "parameter_count", "passage", "perplexity", "read_text",
-    "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
-    "surprises", "table", "title_page", "token_losses", "train", "use_threads",
+    "model_table", "neighbour_table", "parameter_count", "passage", "perplexity", "published",
+    "read_text", "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
+    "surprises", "table", "title_page", "token_losses", "train", "trials", "use_threads",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")

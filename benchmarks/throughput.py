@@ -3,7 +3,8 @@
 The limit is the time of only the matrix products that a step needs, each by the faster of torch's
 own product into a preallocated output and the project's `product`. All three take turns in one
 process; figures are medians of rounds after a warm-up. Then memory, two processes side by side, and
-the time from starting train.ipynb to its first step. Writes report/benchmark.json.
+the time from starting train.ipynb to its first step. Where torch sees a GPU, the same comparison
+there. Writes report/benchmark.json.
 """
 
 import json
@@ -30,10 +31,10 @@ T, B, H, V = 35, 20, 200, 10_000
 ROUNDS, STEPS = 7, 15
 
 
-def batches(count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def batches(count: int, device: str = "cpu") -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of made-up words with Zipf's frequencies, as a text's are."""
     weights = 1 / torch.arange(1, V + 1)
-    words = torch.multinomial(weights, count * T * B + 1, True)
+    words = torch.multinomial(weights, count * T * B + 1, True).to(device)
     return [tuple(words[i : i + T * B].view(T, B) for i in (n, n + 1)) for n in range(count)]
 
 
@@ -57,8 +58,8 @@ class PlainModel(nn.Module):
 class Plain:
     """The plain loop: nn modules, cross_entropy, clip_grad_norm_, SGD."""
 
-    def __init__(self, cell: str):
-        self.model = PlainModel(cell)
+    def __init__(self, cell: str, device: str):
+        self.model = PlainModel(cell).to(device)
         self.optimiser = torch.optim.SGD(self.model.parameters(), lr=1.0)
         self.state = None
 
@@ -83,9 +84,9 @@ def made_up_corpus() -> Corpus:
 class Ours:
     """The project's training step, through its public interface."""
 
-    def __init__(self, cell: str, average: float = 0.0):
+    def __init__(self, cell: str, device: str = "cpu", average: float = 0.0):
         setting = Setting(cell=cell, dropout=0.3, lr=1.0, schedule="hold", hold=9, average=average)
-        self.trainer = Trainer(setting, made_up_corpus())
+        self.trainer = Trainer(setting, made_up_corpus(), device)
         self.trainer.model.train()
         self.state = self.trainer.model.initial_state(B)
 
@@ -106,12 +107,13 @@ def needed_products(cell: str) -> list[tuple[int, int, int, int]]:
 class Limit:
     """Only the products, each by the faster of two ways."""
 
-    def __init__(self, cell: str):
-        self.work = [(self._faster(m, k, n), times) for m, k, n, times in needed_products(cell)]
+    def __init__(self, cell: str, device: str):
+        needed = needed_products(cell)
+        self.work = [(self._faster(m, k, n, device), times) for m, k, n, times in needed]
 
     @staticmethod
-    def _faster(m: int, k: int, n: int):
-        a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
+    def _faster(m: int, k: int, n: int, device: str):
+        a, b, out = (torch.randn(shape, device=device) for shape in ((m, k), (k, n), (m, n)))
         ways = [lambda: torch.mm(a, b, out=out), lambda: product(a, b)]
         return min(ways, key=lambda way: min(seconds(way) for _ in range(7)))
 
@@ -122,17 +124,21 @@ class Limit:
 
 
 def seconds(call, *arguments) -> float:
+    """Of a call, until a GPU has done what it was given."""
     start = time.perf_counter()
     call(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
-def compare(cell: str, threads: int) -> dict:
-    """Median seconds a step of the three, which take turns."""
+def compare(cell: str, threads: int, device: str = "cpu") -> dict:
+    """Tokens a second of the three, which take turns, by their median rounds."""
     torch.set_num_threads(threads)
     torch.manual_seed(1)
-    contestants = {"plain": Plain(cell), "ours": Ours(cell), "limit": Limit(cell)}
-    windows, found = batches(STEPS), {name: [] for name in contestants}
+    kinds = {"plain": Plain, "ours": Ours, "limit": Limit}
+    contestants = {name: kind(cell, device) for name, kind in kinds.items()}
+    windows, found = batches(STEPS, device), {name: [] for name in contestants}
     for _ in range(ROUNDS + 1):
         for name, contestant in contestants.items():
             took = sum(seconds(contestant.step, x, y) for x, y in windows)
@@ -140,6 +146,7 @@ def compare(cell: str, threads: int) -> dict:
     medians = {name: statistics.median(times[1:]) for name, times in found.items()}
     return {
         "cell": cell,
+        "device": device,
         "threads": threads,
         **{f"{name}_tokens_per_second": T * B / s for name, s in medians.items()},
         "limit_share": medians["limit"] / medians["ours"],
@@ -204,14 +211,17 @@ def table(found: dict) -> str:
         speeds = [f"{row[f'{name}_tokens_per_second']:,.0f}" for name in ("plain", "ours", "limit")]
         speeds[1] += f" ({row['over_plain']:.1f}×)"
         threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+        where = threads if row["device"] == "cpu" else "GPU"
         speeds.append(f"{row['limit_share']:.0%}")
-        lines.append(f"| {row['cell'].upper()}, {threads} | {' | '.join(speeds)} |")
+        lines.append(f"| {row['cell'].upper()}, {where} | {' | '.join(speeds)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     found = {"environment": environment()}
     found["step"] = [compare(cell, n) for cell in ("lstm", "gru") for n in (1, 2)]
+    if torch.cuda.is_available():
+        found["step"] += [compare(cell, 1, "cuda") for cell in ("lstm", "gru")]
     found["side_by_side"] = [side_by_side(cell) for cell in ("lstm", "gru")]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         found["memory"] = list(pool.map(memory, ("lstm", "gru")))

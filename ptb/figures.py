@@ -154,6 +154,22 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
+def trials(table: pd.DataFrame) -> Figure:
+    """Validation perplexity of every trial over its learning rate, dropout and epochs."""
+    axes_of = {"lr": "learning rate", "dropout": "dropout", "epochs": "epochs"}
+    figure, axes = plt.subplots(
+        1, len(axes_of), figsize=(2 * WIDTH, HEIGHT), sharey=True, layout="constrained"
+    )
+    named = table.assign(cell=table["cell"].str.upper()).sort_values("cell", ascending=False)
+    for place, (choice, name) in zip(axes, axes_of.items(), strict=True):
+        sns.scatterplot(
+            named, x=choice, y="valid", hue="cell", style="cell", legend=place is axes[-1], ax=place
+        )
+        place.set(xlabel=name, ylabel="validation perplexity")
+    axes[-1].legend(title=None)
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """As PNG and, for papers, as PDF, without a date in it."""
     figure.savefig(f"{path}.png", dpi=150)

@@ -26,12 +26,15 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
                 "bar": "–" if level is None else f"{level}: {_verdict(row['valid'], level)}",
                 "best epoch": f"{row['best_epoch']} of {setting.epochs}",
                 "lr": f"{setting.lr:g}",
-                "minutes": f"{row['minutes']:.0f}"
-                if row["minutes"] >= 10
-                else f"{row['minutes']:.1f}",
+                "minutes": minutes(row["minutes"]),
             }
         )
     return pd.DataFrame(rows)
+
+
+def minutes(value: float) -> str:
+    """Minutes as a table has them: whole ones from ten on."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
 def _verdict(valid: float, level: int) -> str:
@@ -41,7 +44,7 @@ def _verdict(valid: float, level: int) -> str:
 def readme_results(table: pd.DataFrame) -> str:
     """The README's table of perplexities, in Markdown."""
     frame = perplexities(table)
-    return _markdown(frame[["setting", "train", "valid", "test", "bar", "best epoch", "minutes"]])
+    return markdown(frame[["setting", "train", "valid", "test", "bar", "best epoch", "minutes"]])
 
 
 def readme_commands(table: pd.DataFrame) -> str:
@@ -51,10 +54,11 @@ def readme_commands(table: pd.DataFrame) -> str:
         f"`papermill train.ipynb out.ipynb -p cell {cell} -p dropout {dropout:g}`"
         for cell, dropout in zip(table["cell"], table["dropout"], strict=True)
     ]
-    return _markdown(frame[["setting", "command, in `notebooks/`", "minutes", "valid", "test"]])
+    return markdown(frame[["setting", "command, in `notebooks/`", "minutes", "valid", "test"]])
 
 
-def _markdown(frame: pd.DataFrame) -> str:
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame of text as a table in Markdown."""
     rows = [frame.columns, ["---"] * len(frame.columns), *frame.to_numpy()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -18,15 +18,20 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from ptb import figures
-from ptb.findings import epoch_line, readme_commands, readme_results
-from ptb.runs import RECORDS, ROOT, RUNS, Run, find_runs, four_settings, gather, write_atomically
-from ptb.setting import DEVICES, FOUR, PlainError, Setting, SettingError, meant, recipe
+from ptb.findings import epoch_line, markdown, readme_commands, readme_results
+from ptb.published import beside, recorded
+from ptb.runs import RECORDS, ROOT, RUNS, Run, write_atomically
+from ptb.setting import DEVICES, FOUR, LONG, PlainError, Setting, SettingError, meant, recipe
 
 NOTEBOOKS = ROOT / "notebooks"
 STUDIES = {
     "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
+    "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
 }
+
+
+MAIN = "dropout"  # the study of the published report, and the one whose weights are published
 
 
 class StudyError(PlainError):
@@ -187,24 +192,29 @@ def publish(study: str) -> None:
     for name in names:
         (RECORDS / study / name).mkdir(parents=True)
         for file in Run(RUNS / study / name).files:
-            shutil.copyfile(file, RECORDS / study / name / file.name)
-    rebuild(study)
+            if study == MAIN or file.suffix != ".safetensors":
+                shutil.copyfile(file, RECORDS / study / name / file.name)
+    rebuild()
 
 
-def rebuild(study: str) -> None:
+def rebuild() -> None:
     """The published figures, the README's tables and the PDF, from report/records alone."""
-    table = four_settings(gather(find_runs(RECORDS / study)))
+    table, folder = recorded(MAIN), RECORDS / MAIN
     figures.save_all(table, ROOT / "figures")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (ROOT / "README.md").write_text(with_tables(readme, table), encoding="utf-8")
-    pdf = _report(RECORDS / study, RECORDS / study)
+    pdf = _report(folder, folder)
     pdf.replace(ROOT / "report" / "report.pdf")
-    (RECORDS / study / "report.ipynb").unlink()
+    (folder / "report.ipynb").unlink()
 
 
 def with_tables(readme: str, table: pd.DataFrame) -> str:
     """The README with its tables as the records have them, each between its two marks."""
-    tables = {"results": readme_results(table), "commands": readme_commands(table)}
+    tables = {
+        "results": readme_results(table),
+        "commands": readme_commands(table),
+        "published": markdown(beside()),
+    }
     for name, text in tables.items():
         begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
         before, rest = readme.split(begin)
@@ -237,11 +247,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _act(options) -> int:
+    actions = {"report": report, "publish": publish, "rebuild": lambda study: rebuild()}
     if options.action != "run":
-        done = {"report": report, "publish": publish, "rebuild": rebuild}[options.action](
-            options.study
-        )
-        print(done or ROOT / "report" / "report.pdf")
+        print(actions[options.action](options.study) or ROOT / "report" / "report.pdf")
         return 0
     pool = dask_executor(options.scheduler) if options.scheduler else LocalPool(options.workers)
     with pool as executor:

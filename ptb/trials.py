@@ -50,6 +50,26 @@ def record(run: Run, table: Path = TABLE) -> None:
         write_atomically(table, frame.to_csv(index=False).encode())
 
 
+def read(table: Path = TABLE) -> pd.DataFrame:
+    """Every trial so far, the best on validation first."""
+    return pd.read_csv(table).sort_values("valid", ignore_index=True)
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The trials as a report shows them: the choices that differ, what they cost and reach."""
+    choices = [f.name for f in fields(Setting) if table[f.name].nunique() > 1]
+    numbers = table[["best_epoch", "train", "valid", "minutes"]].round(2)
+    frame = pd.concat([table[choices], numbers], axis=1)
+    return frame.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def about(table: pd.DataFrame) -> str:
+    """How many trials there were and what they cost, in two sentences."""
+    hours = table["minutes"].sum() / 60
+    tried = f"{len(table)} settings were tried, in {hours:.0f} hours of training on one thread each"
+    return f"{tried}. Validation perplexity alone chose between them."
+
+
 def parse(words: list[str]) -> Setting:
     """The setting that words like "lr=20" make with the recipe; raises SettingError."""
     chosen = dict(_pair(word) for word in words)

@@ -59,7 +59,7 @@ def test_the_run_to_evaluate_is_published():
 
 def test_the_table_of_speeds_is_the_benchmarks():
     steps = json.loads((ROOT / "report" / "benchmark.json").read_text())["step"]
-    assert len(steps) == 4
+    assert len(steps) >= 4  # more on a GPU
     for row in steps:
         ours = f"{row['ours_tokens_per_second']:,.0f} ({row['over_plain']:.1f}×)"
         cells = [f"{row['plain_tokens_per_second']:,.0f}", ours]

@@ -183,15 +183,28 @@ def test_an_unfinished_study_is_not_published(faked, tmp_path, monkeypatch):
     assert not (tmp_path / "records").exists()
 
 
-def test_publishing_copies_every_record(faked, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "left"), [("dropout", set()), ("long", {"weights.safetensors"})])
+def test_publishing_copies_the_records_and_of_one_study_the_weights(
+    name, left, faked, tmp_path, monkeypatch
+):
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(study, "rebuild", lambda name: None)
-    monkeypatch.setitem(study.STUDIES, "demo", [TINY])
-    study.run_study([TINY], tmp_path / "runs" / "demo", ThreadPoolExecutor(1))
-    study.publish("demo")
-    published = {p.name for p in (tmp_path / "records" / "demo" / TINY.name).iterdir()}
-    assert published == set(PUBLISHED)
+    monkeypatch.setattr(study, "rebuild", lambda: None)
+    monkeypatch.setitem(study.STUDIES, name, [TINY])
+    study.run_study([TINY], tmp_path / "runs" / name, ThreadPoolExecutor(1))
+    study.publish(name)
+    published = {p.name for p in (tmp_path / "records" / name / TINY.name).iterdir()}
+    assert published == set(PUBLISHED) - left
+
+
+def test_the_long_recipes_are_of_the_same_four_models():
+    four = {(s.cell, s.dropout > 0): s for s in study.STUDIES["dropout"]}
+    for setting in study.STUDIES["long"]:
+        quick = four.pop((setting.cell, setting.dropout > 0))
+        model = {name: getattr(quick, name) for name in ("embedding", "hidden", "layers", "tied")}
+        beyond = {"same_mask": False, "word_dropout": 0.0, "weight_drop": 0.0}
+        assert replace(setting, **model, **beyond) == setting
+    assert not four
 
 
 def test_the_four_settings_of_the_exercise():
@@ -205,7 +218,7 @@ def test_the_four_settings_of_the_exercise():
 def test_a_run_that_diverged_at_once_is_complete_and_published(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(study, "rebuild", lambda name: None)
+    monkeypatch.setattr(study, "rebuild", lambda: None)
     monkeypatch.setitem(study.STUDIES, "demo", [TINY])
     folder = tmp_path / "runs" / "demo" / TINY.name
     with Run(folder).writing(TINY) as run:

@@ -1,0 +1,46 @@
+"""What others reached with two layers of 200 units, beside our own records."""
+
+import pandas as pd
+
+from ptb.findings import minutes
+from ptb.runs import RECORDS, ROOT, find_runs, four_settings, gather
+
+TABLE = ROOT / "report" / "published.csv"
+
+
+def best_published() -> list[dict]:
+    """For each of the four settings, in order, the published figure that is best on validation."""
+    table = pd.read_csv(TABLE).query("kind == 'plain'").sort_values("valid")
+    best = table.drop_duplicates(["cell", "dropout"])
+    return best.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records")
+
+
+def recorded(study: str) -> pd.DataFrame:
+    """A published study's runs of the exercise's four settings; empty where there are none."""
+    return four_settings(gather(find_runs(RECORDS / study)))
+
+
+def beside() -> pd.DataFrame:
+    """Valid / test perplexity and minutes of the four settings: published, quick and long."""
+    studies = {"quick recipe": recorded("dropout"), "long recipe": recorded("long")}
+    rows = []
+    for other in best_published():
+        dropout = "dropout" if other["dropout"] else "no dropout"
+        row = {
+            "setting": f"{other['cell'].upper()}, {dropout}",
+            "published": f"{other['valid']:g} / {other['test']:g}",
+            "by": other["source"],
+        }
+        rows.append(row | {name: _found(table, other) for name, table in studies.items()})
+    return pd.DataFrame(rows)
+
+
+def _found(table: pd.DataFrame, other: dict) -> str:
+    """The study's run of the same cell, without or with dropout, in one table cell."""
+    if table.empty:
+        return "–"
+    same = table[(table["cell"] == other["cell"]) & ((table["dropout"] > 0) == other["dropout"])]
+    return "; ".join(
+        f"{row['valid']:.1f} / {row['test']:.1f}, {minutes(row['minutes'])} min"
+        for _, row in same.iterrows()
+    )
