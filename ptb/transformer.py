@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ptb.layers import dropout
+from ptb.layers import Linear, dropout
 
 
 # ---------------------------------------------------------------- attention, to be read
@@ -70,8 +70,8 @@ class MultiHeadAttention(nn.Module):
     def __init__(self, hidden: int, heads: int, dropout: float):
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query, self.key, self.value = (nn.Linear(hidden, hidden) for _ in range(3))
-        self.output = nn.Linear(hidden, hidden)
+        self.query, self.key, self.value = (Linear(hidden, hidden) for _ in range(3))
+        self.output = Linear(hidden, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (self._split(part(x)) for part in (self.query, self.key, self.value))
@@ -96,7 +96,7 @@ class FeedForward(nn.Module):
     def __init__(self, hidden: int, feedforward: int, dropout: float):
         super().__init__()
         self.dropout = dropout
-        self.widen, self.narrow = nn.Linear(hidden, feedforward), nn.Linear(feedforward, hidden)
+        self.widen, self.narrow = Linear(hidden, feedforward), Linear(feedforward, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.narrow(drop(self.widen(x).relu(), self.dropout, self.training))
