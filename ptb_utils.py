@@ -1,7 +1,9 @@
 """The notebooks' room: what a notebook may call, from one import, and what only they need."""
 
+import inspect
 import os
 import re
+import textwrap
 import time
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -64,7 +66,7 @@ __all__ = [
     "find_run", "find_runs", "findings", "gather", "generate", "load", "load_model",
     "model_table", "neighbour_table", "parameter_count", "passage", "perplexity", "read_text",
     "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
-    "surprises", "table", "title_page", "token_losses", "train", "use_threads",
+    "source", "surprises", "table", "title_page", "token_losses", "train", "use_threads",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -220,6 +222,13 @@ def title_page(title: str | None, authors: str | None, whose: str, table: pd.Dat
         "abstract": abstract,
     }
     display(Markdown(abstract), metadata={"paper": paper})
+
+
+def source(function) -> Markdown:
+    """A function's lines as they stand in its file."""
+    lines, first = inspect.getsourcelines(function)
+    place = f"`{relative(Path(inspect.getsourcefile(function)))}`, from line {first}:"
+    return Markdown(f"{place}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
 
 
 def relative(path: Path) -> str:
