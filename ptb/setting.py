@@ -250,7 +250,7 @@ _PTB |= {
     ("transformer", True): _TRANSFORMER | {"lr": 0.001, "epochs": 16},
 }
 _EMBEDDED |= {
-    ("transformer", False): _TRANSFORMER | {"lr": 0.002, "epochs": 6, "attention_dropout": 0.0},
+    ("transformer", False): _TRANSFORMER | {"lr": 0.002, "epochs": 4, "attention_dropout": 0.0},
     ("transformer", True): _TRANSFORMER | {"lr": 0.002, "epochs": 6},
 }
 _RATES = {"sgd": 2.0, "adamw": 0.002}  # to begin a search with
