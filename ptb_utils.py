@@ -260,7 +260,7 @@ def result(run: Run) -> Table | Markdown:
         caption += "reached." if reached else "not reached."
     if "sliding" in metrics:
         caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
-        caption += f"the {run.setting.bptt} before it, on all splits but the training split."
+        caption += f"the {run.setting.bptt} before it, on validation and test."
     return table(pd.DataFrame(rows), caption, "tab:result")
 
 
