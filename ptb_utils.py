@@ -1,7 +1,9 @@
 """The notebooks' room: what a notebook may call, from one import, and what only they need."""
 
+import inspect
 import os
 import re
+import textwrap
 import time
 from dataclasses import fields, replace
 from difflib import get_close_matches
@@ -26,6 +28,7 @@ from ptb.evaluation import (
     load_model,
     neighbours,
     perplexity,
+    sliding_losses,
     summary,
     surprise,
     token_losses,
@@ -60,9 +63,9 @@ from ptb.training import check_device, train
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "check_device",
     "check_number", "check_parameters", "choose_study", "continued", "draw_windows", "figures",
-    "find_run", "find_runs", "findings", "gather", "generate", "load", "load_model",
-    "model_table", "neighbour_table", "parameter_count", "passage", "perplexity", "published",
-    "read_text", "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
+    "find_run", "find_runs", "findings", "gather", "generate", "load", "load_model", "model_table",
+    "neighbour_table", "parameter_count", "passage", "perplexity", "published", "read_text",
+    "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show", "source",
     "surprises", "table", "title_page", "token_losses", "train", "trials", "use_threads",
 ]  # fmt: skip
 
@@ -221,6 +224,13 @@ def title_page(title: str | None, authors: str | None, whose: str, table: pd.Dat
     display(Markdown(abstract), metadata={"paper": paper})
 
 
+def source(function) -> Markdown:
+    """A function's lines as they stand in its file."""
+    lines, first = inspect.getsourcelines(function)
+    place = f"`{relative(Path(inspect.getsourcefile(function)))}`, from line {first}:"
+    return Markdown(f"{place}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
+
+
 def relative(path: Path) -> str:
     """A path as seen from the repository's root, where it is inside."""
     path = path.resolve()
@@ -240,13 +250,23 @@ def result(run: Run) -> Table | Markdown:
         }
         for split in SPLITS
     ]
+    for row in rows if "sliding" in metrics else ():
+        row["sliding"] = _sliding(metrics, row["split"])
     caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
     caption += "the best on validation."
     if level:
         reached = metrics["valid"]["perplexity"] < level
         caption += f" The exercise asks for a validation perplexity below {level}: "
         caption += "reached." if reached else "not reached."
+    if "sliding" in metrics:
+        caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
+        caption += f"the {run.setting.bptt} before it, on validation and test."
     return table(pd.DataFrame(rows), caption, "tab:result")
+
+
+def _sliding(metrics: dict, split: str) -> str:
+    found = metrics["sliding"].get(split)
+    return f"{found['perplexity']:.2f}" if found else "–"
 
 
 def passage(text: str) -> Markdown:
@@ -323,15 +343,22 @@ def _meant_run(run: str) -> str:
 
 def remeasure(run: Run, model, corpus: Corpus) -> Table:
     """The saved weights' perplexities, measured now, beside the record."""
-    rows = []
-    for split in SPLITS:
-        record, now = run.metrics[split], summary(token_losses(model, corpus[split]))
-        equal = abs(now["loss"] - record["loss"]) < 1e-4 and now["tokens"] == record["tokens"]
-        numbers = {"recorded": record["perplexity"], "measured": now["perplexity"]}
-        rows.append({"split": split, "tokens": f"{now['tokens']:,}"})
-        rows[-1] |= {name: f"{value:.3f}" for name, value in numbers.items()}
-        rows[-1]["equal"] = "yes" if equal else "NO"
+    rows = [
+        _compared(split, run.metrics[split], summary(token_losses(model, corpus[split])))
+        for split in SPLITS
+    ]
+    for split, record in run.metrics.get("sliding", {}).items():
+        now = summary(sliding_losses(model, corpus[split]))
+        rows.append(_compared(f"{split}, sliding", record, now))
     return table(pd.DataFrame(rows), f"The weights in {relative(run.folder)}.", "tab:measured")
+
+
+def _compared(what: str, record: dict, now: dict) -> dict:
+    equal = abs(now["loss"] - record["loss"]) < 1e-4 and now["tokens"] == record["tokens"]
+    numbers = {"recorded": record["perplexity"], "measured": now["perplexity"]}
+    row = {"split": what, "tokens": f"{now['tokens']:,}"}
+    row |= {name: f"{value:.3f}" for name, value in numbers.items()}
+    return row | {"equal": "yes" if equal else "NO"}
 
 
 # ---------------------------------------------------------------- what a model makes of words

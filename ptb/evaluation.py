@@ -16,6 +16,7 @@ from ptb.setting import SettingError
 from ptb.source import EOS
 
 ROWS, WINDOW = 10, 100
+SLIDING = 256  # windows at a time in the sliding evaluation
 
 
 @torch.no_grad()
@@ -23,16 +24,38 @@ def token_losses(model, ids: Tensor, rows: int = ROWS) -> Tensor:
     """Each token's loss in nats, (n − 1,), for a split's ids (n,): all but its first token, once.
 
     The targets are cut into contiguous rows, read side by side with the state carried; each row
-    after the first starts from the zero state and its predecessor's last token.
+    after the first starts from the zero state and its predecessor's last token. A Transformer,
+    which carries no state, reads windows of its own length and begins anew in each.
     """
     model.eval()
     count = len(ids) - 1
     padded = pad(ids, (0, -count % rows))  # behind the last token, so that the rows are full
     state, losses = model.initial_state(rows), []
-    for x, y in windows(padded, rows, WINDOW):
+    for x, y in windows(padded, rows, model.window or WINDOW):
         loss, state = model.token_losses(x, y, state)
         losses.append(loss)
     return torch.cat(losses).T.flatten()[:count]
+
+
+@torch.no_grad()
+def sliding_losses(model, ids: Tensor) -> Tensor:
+    """Each token's loss in nats, (n − 1,), given the whole window of a Transformer before it.
+
+    `token_losses` cuts windows that do not overlap, so that a token's context is on average half
+    of what the model can see, and the first in a window has one word. Here a window ends before
+    each token. The first tokens have what there is. It costs as many times more as a window is
+    long.
+    """
+    steps, ids = model.window, ids.long()
+    first = token_losses(model, ids[: steps + 1], rows=1)
+    if len(ids) <= steps + 1:
+        return first
+    contexts, targets = ids[1:-1].unfold(0, steps, 1), ids[steps + 1 :]  # (N, T), (N,)
+    losses = [first]
+    for x, y in zip(contexts.split(SLIDING), targets.split(SLIDING), strict=True):
+        loss, _ = model.token_losses(x.T, y[None], model.initial_state(len(y)))
+        losses.append(loss[0])
+    return torch.cat(losses)
 
 
 def summary(losses: Tensor) -> dict:
@@ -125,7 +148,8 @@ def encode(corpus: Corpus, text: str, substitute: str | None = UNK) -> list[int]
 def surprise(model, corpus: Corpus, ids: list[int]) -> list[float]:
     """Each word's loss in bits, given the words before it and that a sentence began."""
     text = torch.tensor([corpus.index[EOS], *ids])
-    return (token_losses(model, text, rows=1) / math.log(2)).tolist()
+    losses = sliding_losses(model, text) if model.window else token_losses(model, text, rows=1)
+    return (losses / math.log(2)).tolist()
 
 
 @torch.no_grad()
@@ -142,14 +166,19 @@ def neighbours(matrix: Tensor, word: int, count: int) -> list[tuple[int, float]]
 def generate(
     model, prompt: Tensor, length: int, temperature: float, generator: torch.Generator | None = None
 ) -> list[int]:
-    """That many ids after the prompt (n,): the likeliest at temperature 0, else sampled."""
+    """That many ids after the prompt (n,): the likeliest at temperature 0, else sampled.
+
+    A Transformer sees the last words that fit its window.
+    """
     model.eval()
-    logits, state = model.logits(prompt[:, None], model.initial_state(1))
-    ids = []
+    ids, state, read = prompt.tolist(), model.initial_state(1), 0
     for _ in range(length):
+        unread = ids[-model.window :] if model.window else ids[read:]  # a Transformer reads anew
+        x = torch.tensor(unread, device=prompt.device)[:, None]
+        logits, state = model.logits(x, state)
+        read = len(ids)
         ids.append(_choose(logits[-1, 0], temperature, generator))
-        logits, state = model.logits(torch.tensor([[ids[-1]]], device=prompt.device), state)
-    return ids
+    return ids[len(prompt) :]
 
 
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:

@@ -21,7 +21,8 @@ sns.set_theme(context="paper", style="ticks", rc={"axes.grid": True, "grid.alpha
 def label(setting: Setting) -> str:
     """The run as a legend names it: "LSTM, dropout 0.3"."""
     dropout = f"dropout {setting.dropout:g}" if setting.dropout else "no dropout"
-    return f"{setting.cell.upper()}, {dropout}"
+    cell = "Transformer" if setting.cell == "transformer" else setting.cell.upper()
+    return f"{cell}, {dropout}"
 
 
 def schedule(setting: Setting) -> str:

@@ -55,6 +55,26 @@ def _recurrent_gradients(h: Tensor, dg: Tensor) -> tuple[Tensor, Tensor]:
     return product(rows.T, h[:-1].flatten(0, 1)), rows.sum(0)
 
 
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return _input_products(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        x, weight = ctx.saved_tensors
+        return _input_gradients(x, dy, weight)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` for x (T, B, inputs) -> (T, B, outputs), by the faster product of two."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _Linear.apply(x, self.weight, self.bias)
+
+
 class _GRU(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):

@@ -1,4 +1,9 @@
-"""`LanguageModel`: embedding → recurrent layers with dropout between → output layer."""
+"""`LanguageModel`, the one interface that training and evaluation know, and its two kinds.
+
+Embedding → recurrent layers or a Transformer → output layer.
+"""
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -7,6 +12,7 @@ from ptb.cells import GATES, parameter_count
 from ptb.layers import Recurrent, dropout
 from ptb.loss import cross_entropy, token_losses
 from ptb.setting import PlainError, Setting
+from ptb.transformer import DecoderLayer, drop, positions
 
 State = tuple[tuple[Tensor, ...], ...]  # a layer's states, (B, H) each
 
@@ -16,10 +22,40 @@ class WeightsError(PlainError):
 
 
 class LanguageModel(nn.Module):
-    """Zaremba et al. 2014: dropout on the embedding, between layers and on the last output only.
+    """What training and evaluation know of a model.
 
     Inputs x and targets y are ids (T, B), a state comes from `initial_state` or the last window.
+    window is the number of words that the model sees at most; None: its state carries on for ever.
+    Its kinds have an `embedding` and an `output` layer, and a `forward` from x and a state to the
+    last layer's outputs, (T, B, H), and the state after the window.
     """
+
+    window: int | None = None
+
+    def loss(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
+        """The mean cross-entropy of a window in nats a token, and the state, detached."""
+        hidden, state = self(x, state)
+        mean = cross_entropy(
+            hidden.flatten(0, 1), self.output.weight, self.output.bias, y.flatten()
+        )
+        return mean, tuple(tuple(part.detach() for part in layer) for layer in state)
+
+    def token_losses(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
+        """Each token's cross-entropy in nats, as y, and the state; y may be of the last steps."""
+        hidden, state = self(x, state)
+        rows = hidden[-len(y) :].flatten(0, 1)
+        return token_losses(rows, self.output.weight, self.output.bias, y.flatten()).view_as(
+            y
+        ), state
+
+    def logits(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next word's scores after each token, (T, B, V), and the state."""
+        hidden, state = self(x, state)
+        return self.output(hidden), state
+
+
+class RecurrentModel(LanguageModel):
+    """Zaremba et al. 2014: dropout on the embedding, between layers and on the last output only."""
 
     def __init__(self, setting: Setting, vocabulary: int):
         super().__init__()
@@ -31,9 +67,7 @@ class LanguageModel(nn.Module):
             Recurrent(setting.cell, size, hidden, setting.reset, setting.weight_drop)
             for size in sizes
         )
-        self.output = nn.Linear(hidden, vocabulary)
-        # stored by columns: its gradient comes that way from the fastest product, and isn't copied
-        self.output.weight = nn.Parameter(torch.empty(hidden, vocabulary).T)  # (V, H)
+        self.output = _output_layer(hidden, vocabulary)
         if setting.tied:
             self.output.weight = self.embedding.weight
         for weights in self.parameters():
@@ -65,29 +99,52 @@ class LanguageModel(nn.Module):
             return y * dropout(torch.ones_like(y[:1]), self.dropout)  # (1, B, ·)
         return dropout(y, self.dropout)
 
-    def loss(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
-        """The mean cross-entropy of a window in nats a token, and the state, detached."""
-        hidden, state = self(x, state)
-        mean = cross_entropy(
-            hidden.flatten(0, 1), self.output.weight, self.output.bias, y.flatten()
-        )
-        return mean, tuple(tuple(part.detach() for part in layer) for layer in state)
 
-    def token_losses(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
-        """Each token's cross-entropy in nats, (T, B), and the state."""
-        hidden, state = self(x, state)
-        flat = token_losses(hidden.flatten(0, 1), self.output.weight, self.output.bias, y.flatten())
-        return flat.view_as(y), state
+class TransformerModel(LanguageModel):
+    """The second exercise's: embedding · √D + positions, dropout, pre-norm layers, a norm, output.
 
-    def logits(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next word's scores after each token, (T, B, V), and the state."""
-        hidden, state = self(x, state)
-        return self.output(hidden), state
+    It has no state: a window is all that it sees, and positions start anew in each. Matrices are
+    drawn from Xavier's (Glorot's) uniform range, biases as torch's are.
+    """
+
+    def __init__(self, setting: Setting, vocabulary: int):
+        super().__init__()
+        self.dropout, self.window, hidden = setting.dropout, setting.bptt, setting.hidden
+        sizes = hidden, setting.heads, setting.feedforward
+        rates = setting.dropout, setting.attention_dropout
+        self.embedding = nn.Embedding(vocabulary, hidden)
+        self.layers = nn.ModuleList(DecoderLayer(*sizes, *rates) for _ in range(setting.layers))
+        self.norm = nn.LayerNorm(hidden)
+        self.output = _output_layer(hidden, vocabulary)
+        for weights in self.parameters():
+            if weights.dim() == 2:
+                nn.init.xavier_uniform_(weights)
+
+    def initial_state(self, batch_size: int) -> State:
+        return ()
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The normed outputs of the last layer, (T, B, D), and no state."""
+        hidden = self.embedding.embedding_dim
+        y = self.embedding(x) * math.sqrt(hidden)
+        y = y + positions(len(x), hidden, y.dtype, y.device)[:, None]  # (T, 1, D)
+        y = drop(y, self.dropout, self.training)
+        for layer in self.layers:
+            y = layer(y)
+        return self.norm(y), ()
+
+
+def _output_layer(hidden: int, vocabulary: int) -> nn.Linear:
+    """Stored by columns: its gradient comes that way from the fastest product, and isn't copied."""
+    layer = nn.Linear(hidden, vocabulary)
+    layer.weight = nn.Parameter(torch.empty(hidden, vocabulary).T)  # (V, H)
+    return layer
 
 
 def build(setting: Setting, vocabulary: int) -> LanguageModel:
     """The setting's model with fresh weights, drawn from torch's random state."""
-    return LanguageModel(setting, vocabulary)
+    kind = TransformerModel if setting.cell == "transformer" else RecurrentModel
+    return kind(setting, vocabulary)
 
 
 def load_weights(model: LanguageModel, weights: dict[str, Tensor]) -> None:
@@ -108,11 +165,8 @@ def parameter_table(model: LanguageModel, setting: Setting) -> list[dict]:
     """Tensor by tensor: its place, shape and count; by layer, the formula and its count."""
     vocabulary, inputs = model.embedding.weight.shape
     rows = [_row("embedding", {"weight": model.embedding.weight}, "V·E", vocabulary * inputs)]
-    gates, sizes = GATES[setting.cell], [inputs] + [setting.hidden] * (setting.layers - 1)
-    for n, (layer, size) in enumerate(zip(model.layers, sizes, strict=True), 1):
-        formula = f"{gates}·(H·{'E' if n == 1 else 'H'} + H·H + 2·H)"
-        count = parameter_count(setting.cell, size, setting.hidden)
-        rows.append(_row(f"layer {n}", dict(layer.named_parameters()), formula, count))
+    layer_rows = _decoder_rows if setting.cell == "transformer" else _recurrent_rows
+    rows += layer_rows(model, setting)
     output = dict(model.output.named_parameters())
     if setting.tied:
         del output["weight"]
@@ -120,6 +174,31 @@ def parameter_table(model: LanguageModel, setting: Setting) -> list[dict]:
         ("V", vocabulary) if setting.tied else ("V·H + V", vocabulary * (setting.hidden + 1))
     )
     return [*rows, _row("output", output, formula, count)]
+
+
+def _recurrent_rows(model: RecurrentModel, setting: Setting) -> list[dict]:
+    gates, rows = GATES[setting.cell], []
+    sizes = [setting.embedding] + [setting.hidden] * (setting.layers - 1)
+    for n, (layer, size) in enumerate(zip(model.layers, sizes, strict=True), 1):
+        formula = f"{gates}·(H·{'E' if n == 1 else 'H'} + H·H + 2·H)"
+        count = parameter_count(setting.cell, size, setting.hidden)
+        rows.append(_row(f"layer {n}", dict(layer.named_parameters()), formula, count))
+    return rows
+
+
+def _decoder_rows(model: TransformerModel, setting: Setting) -> list[dict]:
+    hidden, wide = setting.hidden, setting.feedforward
+    counts = {
+        "attention": ("4·(H·H + H)", 4 * hidden * (hidden + 1)),
+        "feedforward": ("2·H·F + F + H", 2 * hidden * wide + wide + hidden),
+    }
+    norm = "2·H", 2 * hidden
+    rows = [
+        _row(f"layer {n}, {name}", dict(part.named_parameters()), *counts.get(name, norm))
+        for n, layer in enumerate(model.layers, 1)
+        for name, part in layer.named_children()
+    ]
+    return [*rows, _row("last norm", dict(model.norm.named_parameters()), *norm)]
 
 
 def _row(place: str, tensors: dict[str, Tensor], formula: str, count: int) -> dict:

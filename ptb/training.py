@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from ptb.corpus import SPLITS, Corpus, windows
-from ptb.evaluation import analyse, load_model, perplexity, summary, token_losses, write_samples
+from ptb.evaluation import (
+    analyse,
+    load_model,
+    perplexity,
+    sliding_losses,
+    summary,
+    token_losses,
+    write_samples,
+)
 from ptb.graphs import GraphedStep
 from ptb.model import build
 from ptb.products import keep_memory
@@ -305,6 +313,10 @@ def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
 def _measure(trainer: Trainer, run: Run) -> dict:
     model = load_model(run, trainer.corpus).to(trainer.device)
     losses = {split: token_losses(model, trainer.splits[split]) for split in SPLITS}
+    measured = {split: summary(loss) for split, loss in losses.items()}
+    if model.window:
+        sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in ("valid", "test")}
+        measured["sliding"] = sliding  # the training split would take as long as its training
     run.write("samples.json", write_samples(model, trainer.corpus))
     run.write("analysis.json", analyse(trainer.corpus, losses["test"]), indent=None)
-    return {split: summary(loss) for split, loss in losses.items()}
+    return measured

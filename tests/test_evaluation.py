@@ -70,6 +70,8 @@ def test_token_losses_in_other_numbers_of_rows(model, rows):
 class Echo:
     """A model whose loss tells what it was asked: 1000 · input + target."""
 
+    window = None
+
     def eval(self):
         return self
 
@@ -208,6 +210,8 @@ def test_low_temperature_comes_close_to_greedy_text(model):
 
 class Unchanging:
     """A model whose next word has the same probabilities everywhere."""
+
+    window = None
 
     def __init__(self, *probabilities: float):
         self.scores = torch.tensor(probabilities).log()

@@ -8,7 +8,7 @@ import torch
 from test_cells import LAYERS, STEPS
 
 from ptb.cells import gru_step
-from ptb.layers import CUDNN, FUNCTIONS, Recurrent, dropout
+from ptb.layers import CUDNN, FUNCTIONS, Linear, Recurrent, dropout
 
 STEPS = STEPS | {"gru before": partial(gru_step, reset="before")}
 
@@ -211,3 +211,16 @@ def test_initial_state_is_zero(cell, parts):
 def test_wrong_shapes_and_dtypes_are_refused(x, state, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         Recurrent("gru", 5, 7)(x, state)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_linear_and_its_gradients_are_those_of_torch(dtype, tolerance):
+    torch.manual_seed(1)
+    ours, theirs = Linear(6, 4, dtype=dtype), torch.nn.Linear(6, 4, dtype=dtype)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(5, 3, 6, dtype=dtype).transpose(0, 1).requires_grad_()  # not contiguous
+    found = []
+    for layer in (ours, theirs):
+        y = layer(x)
+        found.append((y, *torch.autograd.grad(y.square().sum(), (x, *layer.parameters()))))
+    torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance)

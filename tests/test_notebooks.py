@@ -114,7 +114,7 @@ def test_all_cells_can_be_run_again(run_cells):
     ("name", "value", "said"),
     [
         ("drpout", 0.5, "no parameter is called 'drpout': did you mean 'dropout'?"),
-        ("cell", "lsmt", "cell = 'lsmt' is none of lstm, gru, rnn: did you mean 'lstm'?"),
+        ("cell", "gur", "cell = 'gur' is none of lstm, gru, rnn, transformer: did you mean 'gru'?"),
         ("dropout", 1.5, "dropout = 1.5 must be a number from 0 to below 1"),
     ],
 )

@@ -49,12 +49,13 @@ def refusal(run_cells, notebook, chosen) -> str:
     return line
 
 
+CELLS = "lstm, gru, rnn, transformer"
 TRAIN = [  # the value, what is allowed, the likeliest intention
-    ({"cell": "lsmt"}, "cell = 'lsmt' is none of lstm, gru, rnn: did you mean 'lstm'?"),
-    ({"cell": "LSTM"}, "cell = 'LSTM' is none of lstm, gru, rnn: did you mean 'lstm'?"),
-    ({"cell": None}, "cell = None is none of lstm, gru, rnn: it can be 'lstm', 'gru', 'rnn'"),
-    ({"cell": True}, "cell = True is none of lstm, gru, rnn"),
-    ({"cell": ["lstm", "gru"]}, "cell = ['lstm', 'gru'] is none of lstm, gru, rnn: it can"),
+    ({"cell": "lsmt"}, f"cell = 'lsmt' is none of {CELLS}: did you mean 'lstm'?"),
+    ({"cell": "LSTM"}, f"cell = 'LSTM' is none of {CELLS}: did you mean 'lstm'?"),
+    ({"cell": None}, f"cell = None is none of {CELLS}: it can be 'lstm', 'gru', 'rnn'"),
+    ({"cell": True}, f"cell = True is none of {CELLS}"),
+    ({"cell": ["lstm", "gru"]}, f"cell = ['lstm', 'gru'] is none of {CELLS}: it can"),
     ({"dropout": "0,5"}, "dropout = '0,5' must be a number from 0 to below 1; did you mean 0.5?"),
     ({"dropout": "0.3"}, "dropout = '0.3' must be a number from 0 to below 1; did you mean 0.3?"),
     ({"dropout": "half"}, "dropout = 'half' must be a number from 0 to below 1"),

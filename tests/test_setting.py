@@ -8,11 +8,12 @@ import pytest
 from ptb.setting import Setting, SettingError, bar, check_names, recipe
 
 NAN, INF = math.nan, math.inf
+TRANSFORMER = {"cell": "transformer", "heads": 8}
 REFUSED = [  # what is chosen, and what the line must say: the value, what is allowed, the guess
-    ({"cell": "lsmt"}, ["'lsmt'", "lstm, gru, rnn", "did you mean 'lstm'?"]),
-    ({"cell": "GRU"}, ["'GRU'", "lstm, gru, rnn", "did you mean 'gru'?"]),
-    ({"cell": "cnvk"}, ["'cnvk'", "it can be 'lstm', 'gru', 'rnn'"]),
-    ({"cell": 3}, ["cell = 3", "lstm, gru, rnn"]),
+    ({"cell": "lsmt"}, ["'lsmt'", "lstm, gru, rnn, transformer", "did you mean 'lstm'?"]),
+    ({"cell": "GRU"}, ["'GRU'", "lstm, gru, rnn, transformer", "did you mean 'gru'?"]),
+    ({"cell": "cnvk"}, ["'cnvk'", "it can be 'lstm', 'gru', 'rnn', 'transformer'"]),
+    ({"cell": 3}, ["cell = 3", "lstm, gru, rnn, transformer"]),
     ({"optimiser": "adam"}, ["'adam'", "sgd, adamw", "did you mean 'adamw'?"]),
     ({"cell": "gru", "reset": "befor"}, ["'befor'", "after, before", "did you mean 'before'?"]),
     ({"reset": "before"}, ["reset = 'before'", "for the gru, not lstm", "use 'after'"]),
@@ -42,6 +43,15 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"corpus": 3}, ["corpus = 3", "text", "quotes"]),
     ({"tied": True, "embedding": 100}, ["tied = True", "embedding = hidden", "100", "200"]),
     ({"optimiser": "adamw", "momentum": 0.9}, ["momentum = 0.9", "sgd", "adamw", "use 0"]),
+    ({"cell": "transformer"}, ["heads = 16 do not divide hidden = 200"]),
+    ({**TRANSFORMER, "embedding": 100}, ["embedding = 100", "must be hidden = 200"]),
+    ({**TRANSFORMER, "tied": True}, ["tied = True is for recurrent cells", "use False"]),
+    ({**TRANSFORMER, "init": 0.2}, ["init = 0.2 is for recurrent cells", "use 0.1"]),
+    ({**TRANSFORMER, "reset": "before"}, ["for the gru, not transformer"]),
+    ({**TRANSFORMER, "attention_dropout": 10}, ["from 0 to below 1", "did you mean 0.1?"]),
+    ({"heads": 8}, ["heads = 8 is for the transformer, not lstm: use 16"]),
+    ({"cell": "gru", "feedforward": 800}, ["feedforward = 800 is for the transformer", "use 2048"]),
+    ({"attention_dropout": 0.0}, ["attention_dropout = 0.0 is for the transformer", "use 0.1"]),
 ]
 
 
@@ -115,13 +125,18 @@ OTHER = {
     "lr": 1.0, "momentum": 0.9, "weight_decay": 0.1, "schedule": "cosine", "hold": 1, "decay": 0.9,
     "clip": 0.0, "average": 0.9, "epochs": 5, "seed": 2,
     "reset": "before", "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
+    "heads": 4, "feedforward": 800, "attention_dropout": 0.0,
 }  # fmt: skip
 
 
 def test_every_choice_alone_gives_another_name():
     assert set(OTHER) == {field.name for field in fields(Setting)}
     base = Setting(cell="gru")
-    settings = [Setting(), base, *(replace(base, **{name: v}) for name, v in OTHER.items())]
+    transformer = Setting(**TRANSFORMER)
+    settings = [Setting(), base, transformer]
+    for name, value in OTHER.items():
+        of_transformers = name in ("heads", "feedforward", "attention_dropout")
+        settings.append(replace(transformer if of_transformers else base, **{name: value}))
     assert len({setting.name for setting in settings}) == len(settings)
 
 
@@ -129,6 +144,16 @@ def test_recipe_brings_its_own_choices_by_cell_and_dropout():
     settings = [recipe(cell, dropout) for cell in ("lstm", "gru", "rnn") for dropout in (0.0, 0.3)]
     assert [(s.cell, s.dropout) for s in settings[:3]] == [("lstm", 0), ("lstm", 0.3), ("gru", 0)]
     assert len({(s.lr, s.epochs) for s in settings}) > 1
+
+
+@pytest.mark.parametrize("corpus", ["ptb", "embedded"])
+def test_recipe_of_a_transformer(corpus):
+    """As wide as the LSTM; without dropout there is none in attention either."""
+    plain, dropped = (recipe("transformer", p, corpus) for p in (0.0, 0.3))
+    assert (plain.embedding, plain.hidden, plain.layers) == (200, 200, 2)
+    assert plain.attention_dropout == 0 < dropped.attention_dropout
+    assert plain.optimiser == "adamw" and plain.lr < 0.1
+    assert recipe("transformer", 0.3, corpus, embedding=64, hidden=64, heads=1).heads == 1
 
 
 def test_none_leaves_a_choice_to_the_recipe_and_a_value_replaces_it():
@@ -156,12 +181,17 @@ def test_bar_of_the_exercise():
     assert bar(Setting()) == 125
     assert bar(Setting(dropout=0.1)) == 100
     assert bar(Setting(corpus="embedded")) is None
+    assert bar(Setting(**TRANSFORMER)) is None
 
 
-def test_adamw_needs_a_rate_of_its_own():
-    with pytest.raises(SettingError, match="needs a lr of its own"):
-        recipe("lstm", 0.3, optimiser="adamw")
-    assert recipe("lstm", 0.3, optimiser="adamw", lr=0.002).lr == 0.002
+@pytest.mark.parametrize(("cell", "optimiser"), [("lstm", "adamw"), ("transformer", "sgd")])
+def test_another_optimiser_than_the_recipes_needs_a_rate_of_its_own(cell, optimiser):
+    with pytest.raises(SettingError, match=f"'{optimiser}' needs a lr of its own: try lr = ") as e:
+        recipe(cell, 0.3, optimiser=optimiser)
+    rate = float(str(e.value).split()[-1])
+    assert recipe(cell, 0.3, optimiser=optimiser, lr=rate).lr == rate
+    own = recipe(cell, 0.3)
+    assert recipe(cell, 0.3, optimiser=own.optimiser) == own
 
 
 def test_minus_zero_is_zero():

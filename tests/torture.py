@@ -25,6 +25,10 @@ CASES = {
     "adamw": {"optimiser": "adamw", "lr": 0.03, "schedule": "cosine", "weight_decay": 0.1},
     "average": {"average": 0.95, "cell": "gru", "dropout": 0.3},
     "plateau": {"schedule": "plateau", "lr": 30.0, "clip": 1.0, "decay": 0.7},
+    "transformer": {
+        **{"cell": "transformer", "heads": 2, "feedforward": 8, "init": 0.1},
+        **{"optimiser": "adamw", "lr": 0.01, "dropout": 0.3},
+    },
 }
 PLACES = {  # what a killed process was doing, by the function it was in
     "a step": (Trainer, "step"),
