@@ -219,16 +219,20 @@ class Recurrent(nn.Module):
 
     `forward(x, state)` takes x (T, B, inputs) and a state, a tuple of (B, hidden) tensors: (h, c)
     for the LSTM, (h,) for the others. It returns y (T, B, hidden) and the state after step T.
+    With one bias vector a gate instead of torch's two, the recurrent one is zero for ever.
     """
 
-    def __init__(self, cell: str, inputs: int, hidden: int, reset: str = "after"):
+    def __init__(self, cell: str, inputs: int, hidden: int, reset: str = "after", biases: int = 2):
         super().__init__()
         self.cell, self.hidden, self.kind = cell, hidden, (cell, reset)
         rows = GATES[cell] * hidden
         self.weight_ih = nn.Parameter(torch.empty(rows, inputs))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden))
         self.bias_ih = nn.Parameter(torch.empty(rows))
-        self.bias_hh = nn.Parameter(torch.empty(rows))
+        if biases == 2:
+            self.bias_hh = nn.Parameter(torch.empty(rows))
+        else:
+            self.register_buffer("bias_hh", torch.zeros(rows), persistent=False)
 
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         """The zero state: (h, c) for the LSTM, (h,) for the others, (B, hidden) each."""
