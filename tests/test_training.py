@@ -22,6 +22,7 @@ FILES = {
     "history.csv",
     "weights.safetensors",
     "samples.json",
+    "texts.json",
     "analysis.json",
     "metrics.json",
 }
