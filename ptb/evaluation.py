@@ -103,6 +103,7 @@ def step_losses(model, ids: Tensor, bptt: int) -> dict[str, list[float]]:
     with the zero state, as a Transformer's always does. Whole windows alone, T shorter where the
     rows are.
     """
+    model.eval()
     rows = min(ROWS, len(ids) - 1)
     steps, found = min(bptt, (len(ids) - 1) // rows), {}
     for name in ("carried", "fresh"):

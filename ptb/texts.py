@@ -56,7 +56,7 @@ def repetition(text: str) -> float:
     """The share of a text's groups of three words that stand in it before; 0 where it has none."""
     words = text.split()
     groups = list(zip(words, words[1:], words[2:], strict=False))
-    return 1 - len(set(groups)) / max(1, len(groups))
+    return 1 - len(set(groups)) / len(groups) if groups else 0.0
 
 
 def judges(settings: list[Setting], valid: list[float]) -> list[int]:
