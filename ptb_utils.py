@@ -354,7 +354,7 @@ def written(rows: pd.DataFrame) -> Markdown:
 
 def _written(row: pd.Series) -> str:
     loss = "" if pd.isna(row["loss"]) else f", loss {row['loss']:+.2f}"
-    about = f"[repetition {row['repetition']:.2f}{loss}]"
+    about = f"(repetition {row['repetition']:.2f}{loss})"
     whose = f"{row['run']}: " if "run" in row else ""
     return f"{whose}**{_as_it_is(row['start'])}** {_as_it_is(row['text'])} *{_as_it_is(about)}*"
 

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from ptb.architectures import NAMES, REPORTED
+from ptb.architectures import FIFTEEN, NAMES, REPORTED
 from ptb.experiments import (
     best_of_each,
     core,
@@ -71,10 +71,10 @@ def _described(setting: Setting) -> str:
 def abstract(table: pd.DataFrame) -> str:
     """What was trained and what is best, in two sentences."""
     best = ", ".join(f"{_shown(row)} ({NAMES[row['cell']]})" for row in best_of_each(table))
-    count = table["experiment"].nunique()
+    count = len({*table["experiment"]} & {*FIFTEEN})
     return (
-        f"{len(table)} word-level language models in {count} settings of RNN, GRU and Transformer. "
-        f"Best validation perplexity of each architecture: {best}."
+        f"{count} of the exercise's {len(FIFTEEN)} settings of RNN, GRU and Transformer as "
+        f"word-level language models. Best validation perplexity of each architecture: {best}."
     )
 
 
@@ -251,9 +251,10 @@ def _sliding(row: pd.Series) -> list[str]:
     if "sliding" not in metrics:
         return []
     sliding = metrics["sliding"]["valid"]["perplexity"]
+    share = 1 - sliding / row["valid"]
     return [
         f"Given the whole window of words before each word, {row['tag']} has {sliding:.1f} instead "
-        f"of {row['valid']:.1f}: that much of its perplexity is how the exercise reads the text."
+        f"of {row['valid']:.1f}: {share:.1%} of its perplexity is how the exercise reads the text."
     ]
 
 
@@ -298,7 +299,7 @@ def flow_table(table: pd.DataFrame) -> pd.DataFrame:
         for when, norms in row["run"].analysis["flow"].items():
             lives = {name: _steps(half_life(norms[name])) for name in ("average", "each")}
             rows.append({"run": row["tag"], "model": NAMES[row["cell"]], "training": when})
-            rows[-1] |= {"‖g_1‖ / ‖g_T‖": _share(norms["average"])}
+            rows[-1] |= {"left at step 1": _share(norms["average"])}
             rows[-1] |= {"half-life": lives["average"], "half-life, each": lives["each"]}
     return pd.DataFrame(rows)
 

@@ -15,14 +15,17 @@ FLOWING = (*PAIR, "LSTM")  # whose gradients are shown
 def experiments(runs: list[Run]) -> pd.DataFrame:
     """A row a run of the exercise, by architecture, then optimiser, then number, larger first.
 
-    To what `gather` has it adds the run's tag, seconds, and perplexities at the best epoch and at
-    the end: running (training with dropout, over the epoch), plain (without, after it), and valid.
+    To what `gather` has it adds the run's tag (with its scale, where scales differ), and seconds
+    and perplexities at the best epoch and at the end: running (training with dropout, over the
+    epoch), plain (training text without dropout, after it) and valid.
     """
     table = gather(runs)
     table = table[table["experiment"].isin(FULL)] if len(table) else table
     if table.empty:
         return table
     table = table.join(pd.DataFrame([_curve(run) for run in table["run"]], index=table.index))
+    if table["scale"].nunique() == 1:
+        table["tag"] = table["experiment"]
     order = [table["cell"].map(KINDS.index), table["optimiser"].map(optimiser)]
     keys = pd.DataFrame(dict(enumerate([*order, table["experiment"], -table["scale"]])))
     return table.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
@@ -112,16 +115,19 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
     return found if (found["solution"] != "–").any() else found.drop(columns="solution")
 
 
+SHORT = NAMES | {"transformer": "TF"}
+
+
 def _result(row: pd.Series) -> dict:
     best = "–" if pd.isna(row["best_epoch"]) else f"{row['best_epoch']:.0f}"
     return {
         "run": row["tag"],
-        "model": f"{NAMES[row['cell']]} {row['layers']}×{row['hidden']}",
-        "optimiser": f"{optimiser(row['optimiser'])} {row['lr']:g}",
+        "model": f"{SHORT[row['cell']]} {row['layers']}×{row['hidden']}",
+        "step": f"{optimiser(row['optimiser'])} {row['lr']:g}",
         "B": f"{row['batch_size']}",
         "p": f"{row['dropout']:g}",
         "par.": f"{row['parameters'] / 1e6:.2f}",
-        "seconds": number(row["at_end"], 0),
+        "s": number(row["at_end"], 0),
         "best": f"{best}/{row['epochs']}" + ("*" if row["status"] == "diverged" else ""),
         "train": number(row["running_best"]),
         "valid": number(row["valid"]),
@@ -160,8 +166,9 @@ def results_caption(table: pd.DataFrame) -> str:
     shown = (results(table).columns == "solution").any()
     return (
         "The runs, by architecture, then optimiser. The number of a run is the exercise's. "
-        "model: layers × units; optimiser, with its constant learning rate; B: rows of a batch; "
-        "p: probability of dropping; par.: millions of parameters; seconds of training; best: "
+        "model: layers × units, TF is the Transformer; step: optimiser and its constant learning "
+        "rate; B: rows of a batch; p: probability of dropping; par.: millions of parameters; s: "
+        "seconds of training; best: "
         f"epoch of the best validation perplexity, of how many.{starred} Perplexities: train is "
         "measured with dropout while the epoch runs, valid without after it; both at the best "
         "epoch (valid of the weights as they are saved), then at the end. Bold: the best of each "
@@ -175,6 +182,7 @@ def scales(table: pd.DataFrame) -> str:
     if scaled.empty:
         return ""
     factors = ", ".join(f"×{scale:g}" for scale in sorted(scaled["scale"].unique()))
-    full = sorted(table.loc[table["scale"] == 1, "tag"])
-    rest = f" At full size: {', '.join(full)}." if full else " No run has the exercise's full size."
-    return f" {factors}: widths and epochs of the exercise multiplied by that.{rest}"
+    full = ", ".join(sorted(table.loc[table["scale"] == 1, "tag"]))
+    whose = f"Scaled runs are marked ({factors}), at full size are {full}"
+    whose = whose if full else f"All runs are scaled ({factors})"
+    return f" {whose}: scaled are the exercise's widths and epochs."

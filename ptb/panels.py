@@ -8,7 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ptb.architectures import KINDS, NAMES
 from ptb.experiments import best_of_each, largest, optimiser, qualities
@@ -43,6 +43,7 @@ def _finish(figure: Figure, axes: Iterable[Axes], table: pd.DataFrame) -> None:
     for place, clock in zip(axes, CLOCK, strict=True):
         place.set_yscale("log")
         place.set_xlabel(CLOCK[clock])
+        place.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("perplexity")
     _cut(axes[0], table)
     _plain_ticks(axes[0])
@@ -59,10 +60,11 @@ def _cut(axes: Axes, table: pd.DataFrame) -> None:
 def _plain_ticks(axes: Axes) -> None:
     """Numbers as 100 and 200, not as powers of ten."""
     low, high = axes.get_ylim()
-    steps = (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 7)
-    ticks = [step * 10**power for power in range(10) for step in steps]
-    ticks = [tick for tick in ticks if low <= tick <= high]
-    axes.set_yticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    if high / low < 5:
+        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    else:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -78,6 +80,7 @@ def grouped(table: pd.DataFrame, by: str) -> Figure:
                 _curve(place, row, clock, "valid", color=colour, lw=1)
                 _write_tag(place, row, clock, colour)
         axes[0].plot([], [], color=colour, label=name)
+    axes[0].margins(x=0.12)
     _finish(figure, axes, table)
     return figure
 
