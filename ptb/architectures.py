@@ -54,7 +54,7 @@ EXPERIMENTS = {  # the first part of a label, and what it is about
     "3.3": "the GRU in three other sizes",
     "3.4": "the Transformer in four sizes",
 }
-DEMO = 0.1  # the scale at which the demonstration runs
+DEMO = 0.05  # the scale at which the demonstration runs
 PAIR = ("3.1d", "3.2a")  # the two that the exercise looks at closely
 KINDS = ("rnn", "gru", "transformer", "lstm")
 NAMES = {"rnn": "RNN", "gru": "GRU", "transformer": "Transformer", "lstm": "LSTM"}
