@@ -5,6 +5,7 @@ import os
 import re
 import textwrap
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from html import escape
@@ -19,7 +20,8 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from ptb import figures, findings, published, trials
+from ptb import answers, experiments, figures, findings, panels, published, texts, trials
+from ptb.architectures import FULL
 from ptb.cells import parameter_count
 from ptb.corpus import LOADERS, SPLITS, UNK, Corpus, find_own, load, windows
 from ptb.evaluation import (
@@ -61,12 +63,13 @@ from ptb.source import EOS
 from ptb.training import check_device, train
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "check", "check_device",
-    "check_number", "check_parameters", "choose_study", "continued", "draw_windows", "figures",
-    "find_run", "find_runs", "findings", "gather", "generate", "load", "load_model", "model_table",
-    "neighbour_table", "parameter_count", "passage", "perplexity", "published", "read_text",
-    "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show", "source",
-    "surprises", "table", "title_page", "token_losses", "train", "trials", "use_threads",
+    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "check",
+    "check_device", "check_number", "check_parameters", "choose_experiments", "choose_study",
+    "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs", "findings",
+    "gather", "generate", "load", "load_model", "model_table", "neighbour_table", "panels",
+    "parameter_count", "passage", "perplexity", "published", "read_text", "recipe", "relative",
+    "remeasure", "result", "run_folder", "setting_table", "show", "source", "surprises", "table",
+    "texts", "title_page", "token_losses", "train", "trials", "use_threads", "written",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -150,19 +153,27 @@ def use_threads(threads: int | None) -> None:
 
 # ---------------------------------------------------------------- tables and figures
 class Table:
-    """A data frame that shows as a table with a caption, in HTML and in the PDF."""
+    """A data frame that shows as a table with a caption, in HTML and in the PDF.
 
-    def __init__(self, frame: pd.DataFrame, caption: str, label: str):
-        self.frame, self.caption, self.label = frame, caption, label
+    bold are the places of the rows that stand out.
+    """
+
+    def __init__(self, frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()):
+        self.frame, self.caption, self.label, self.bold = frame, caption, label, list(bold)
+
+    def _styled(self, frame: pd.DataFrame, css: str):
+        styler = frame.style.hide(axis="index")
+        rows = pd.IndexSlice[frame.index[self.bold], :]
+        return styler.map(lambda value: css, subset=rows) if self.bold else styler
 
     def _repr_html_(self) -> str:
-        styler = self.frame.style.hide(axis="index").format(escape="html")
+        styler = self._styled(self.frame, "font-weight: bold").format(escape="html")
         # not as the table's <caption>, which is no wider than the table
         return f"<p>{escape(self.caption)}</p>\n{styler.to_html()}"
 
     def _repr_latex_(self) -> str:
-        latex = self.frame.rename(columns=_latex).style.hide(axis="index").format(escape="latex")
-        return latex.to_latex(
+        styler = self._styled(self.frame.rename(columns=_latex), "textbf:--rwrap")
+        return styler.format(escape="latex").to_latex(
             hrules=True, caption=_latex(self.caption), label=self.label, position_float="centering"
         )
 
@@ -176,9 +187,9 @@ def _latex(text: str) -> str:
     return text
 
 
-def table(frame: pd.DataFrame, caption: str, label: str) -> Table:
-    """frame as a captioned table; other text refers to it by its label."""
-    return Table(frame, caption, label)
+def table(frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()) -> Table:
+    """frame as a captioned table, rows in bold; other text refers to it by its label."""
+    return Table(frame, caption, label, bold)
 
 
 def show(figure, caption: str, label: str) -> None:
@@ -206,22 +217,28 @@ def model_table(setting: Setting, vocabulary: int) -> Table:
     return table(frame, "The parameters that the model holds, and their formula.", "tab:model")
 
 
-def title_page(title: str | None, authors: str | None, whose: str, table: pd.DataFrame) -> None:
-    """Shows the abstract, and gives the PDF its title, authors and abstract."""
+def title_page(
+    title: str | None,
+    authors: str | None,
+    whose: str,
+    table: pd.DataFrame,
+    about: str = "Word-level language models: LSTM and GRU",
+    abstract: Callable = findings.abstract,
+) -> None:
+    """Shows the abstract of the table, and gives the PDF its title, authors and abstract."""
     for name, value in (("title", title), ("authors", authors)):
         if value is not None:
             check_text(name, value)
-    texts = {"ptb": "Penn Treebank", "embedded": "an invented language"}
+    corpora = {"ptb": "Penn Treebank", "embedded": "an invented language"}
     corpus = table.iloc[0]["corpus"]
     names = authors or ("The authors of the repository" if "published" in whose else "")
-    abstract = f"{findings.abstract(table)} {whose}"
+    text = f"{abstract(table)} {whose}"
     paper = {
-        "title": title
-        or f"Word-level language models: LSTM and GRU on {texts.get(corpus, Path(corpus).name)}",
+        "title": title or f"{about} on {corpora.get(corpus, Path(corpus).name)}",
         "authors": [{"name": name.strip()} for name in names.split(",") if name.strip()],
-        "abstract": abstract,
+        "abstract": text,
     }
-    display(Markdown(abstract), metadata={"paper": paper})
+    display(Markdown(text), metadata={"paper": paper})
 
 
 def source(function) -> Markdown:
@@ -310,6 +327,45 @@ def _lacking(table: pd.DataFrame, folder: Path) -> str:
     said = f" Missing: {', '.join(missing)}." if missing else ""
     reasons = left_out(folder)
     return said + (f" Left out: {_as_it_is('; '.join(reasons))}." if reasons else "")
+
+
+def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
+    """The second exercise's runs that its report shows, and a sentence that says whose they are.
+
+    study is a folder, or the name of one in runs/. By default it is your own in runs/architectures
+    if no experiment is missing there, else the published one.
+    """
+    folder = RUNS / ("architectures" if study is None else check_text("study", study))
+    table = experiments.experiments(find_runs(folder))
+    if study is None and _not_run(table):
+        published = experiments.experiments(find_runs(RECORDS / "architectures"))
+        if len(published):
+            folder, table = RECORDS / "architectures", published
+    if table.empty or table["valid"].isna().all():
+        reason = "; ".join(left_out(folder)) or "train first: make architectures"
+        raise SettingError(f"no finished run of the second exercise in {folder}: {reason}")
+    owner = "the published study" if RECORDS in folder.parents else "your own study"
+    whose = f"The runs are {owner}, from `{relative(folder)}`.{experiments.scales(table)}"
+    missing, reasons = _not_run(table), left_out(folder)
+    whose += f" Missing: {', '.join(missing)}." if missing else ""
+    return table, whose + (f" Left out: {_as_it_is('; '.join(reasons))}." if reasons else "")
+
+
+def _not_run(table: pd.DataFrame) -> list[str]:
+    """The experiments that no run is of."""
+    return [name for name in FULL if table.empty or name not in set(table["experiment"])]
+
+
+def written(rows: pd.DataFrame) -> Markdown:
+    """Texts, the rows of `ptb.texts.frame`, as a list: the start, what follows, and how it is."""
+    return Markdown("\n".join(f"- {_written(row)}" for _, row in rows.iterrows()))
+
+
+def _written(row: pd.Series) -> str:
+    loss = "" if pd.isna(row["loss"]) else f", loss {row['loss']:+.2f}"
+    about = f"(repetition {row['repetition']:.2f}{loss})"
+    whose = f"{row['run']}: " if "run" in row else ""
+    return f"{whose}**{_as_it_is(row['start'])}** {_as_it_is(row['text'])} *{_as_it_is(about)}*"
 
 
 def find_run(run: str | None) -> Run:

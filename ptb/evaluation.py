@@ -95,6 +95,37 @@ def analyse(corpus: Corpus, losses: Tensor) -> dict:
     }
 
 
+@torch.no_grad()
+def step_losses(model, ids: Tensor, bptt: int) -> dict[str, list[float]]:
+    """A split's mean loss at each step of a window of T, nats a token: T numbers, twice.
+
+    "carried": the state goes on from window to window, as in training; "fresh": each window begins
+    with the zero state, as a Transformer's always does. Whole windows alone, T shorter where the
+    rows are.
+    """
+    model.eval()
+    rows = min(ROWS, len(ids) - 1)
+    steps, found = min(bptt, (len(ids) - 1) // rows), {}
+    for name in ("carried", "fresh"):
+        state, losses = model.initial_state(rows), []
+        for x, y in windows(ids, rows, steps):
+            loss, after = model.token_losses(x, y, state)
+            state = after if name == "carried" else state
+            losses += [loss] if len(x) == steps else []
+        found[name] = torch.stack(losses).double().mean((0, 2)).tolist()
+    return found
+
+
+def unigram(corpus: Corpus) -> float:
+    """Validation perplexity by the words' frequencies in training alone, each counted once more.
+
+    A model that is not below it has learned nothing of a word's neighbours.
+    """
+    counts = torch.bincount(corpus["train"], minlength=len(corpus.words)).double() + 1
+    losses = -(counts / counts.sum()).log()
+    return perplexity(losses[corpus["valid"][1:].long()])
+
+
 def load_model(run: Run, corpus: Corpus) -> LanguageModel:
     """The run's model with its saved weights; raises WeightsError where they are not its own.
 
@@ -162,29 +193,42 @@ def neighbours(matrix: Tensor, word: int, count: int) -> list[tuple[int, float]]
     return list(zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True))
 
 
-@torch.no_grad()
 def generate(
     model, prompt: Tensor, length: int, temperature: float, generator: torch.Generator | None = None
 ) -> list[int]:
-    """That many ids after the prompt (n,): the likeliest at temperature 0, else sampled.
+    """That many ids after the prompt (n,); see `generate_rows`."""
+    rows = generate_rows(model, prompt[:, None], length, temperature, generator)
+    return rows[:, 0].tolist()
+
+
+@torch.no_grad()
+def generate_rows(
+    model,
+    prompts: Tensor,
+    length: int,
+    temperature: float,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The ids that follow prompts (n, B), (length, B): likeliest at temperature 0, else sampled.
 
     A Transformer sees the last words that fit its window.
     """
     model.eval()
-    ids, state, read = prompt.tolist(), model.initial_state(1), 0
+    ids, state, read = prompts, model.initial_state(prompts.shape[1]), 0
     for _ in range(length):
         unread = ids[-model.window :] if model.window else ids[read:]  # a Transformer reads anew
-        x = torch.tensor(unread, device=prompt.device)[:, None]
-        logits, state = model.logits(x, state)
+        logits, state = model.logits(unread, state)
         read = len(ids)
-        ids.append(_choose(logits[-1, 0], temperature, generator))
-    return ids[len(prompt) :]
+        ids = torch.cat((ids, _choose(logits[-1], temperature, generator)[None]))
+    return ids[len(prompts) :]
 
 
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
+def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """An id for each row of logits (B, V): (B,)."""
     if temperature == 0:
-        return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(0).cpu(), 1, generator=generator))
+        return logits.argmax(1)
+    chances = (logits / temperature).softmax(1).cpu()
+    return torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
 
 
 def write_samples(model, corpus: Corpus, length: int = 60) -> list[dict]:

@@ -33,7 +33,9 @@ def schedule(setting: Setting) -> str:
         "hold": f"times {setting.decay:g} each epoch after {setting.hold}",
         "plateau": f"times {setting.decay:g} when validation is no better",
     }
-    return f"{setting.optimiser.upper()}, learning rate {setting.lr:g} {falls[setting.schedule]}"
+    constant = setting.schedule == "hold" and setting.decay == 1
+    fall = "constant" if constant else falls[setting.schedule]
+    return f"{setting.optimiser.upper()}, learning rate {setting.lr:g} {fall}"
 
 
 def convergence(

@@ -263,7 +263,7 @@ def versions(table: pd.DataFrame) -> pd.DataFrame:
     """The environments in which the runs were made, a row each."""
     rows = []
     for run in table["run"]:
-        about = run.environment
+        about, device = run.environment, run.metrics.get("device", "cpu")
         commit = (about["commit"] or "none")[:8] + (
             "+" if (about["commit"] or "").endswith("+") else ""
         )
@@ -272,7 +272,7 @@ def versions(table: pd.DataFrame) -> pd.DataFrame:
                 "run": run.folder.name,
                 "python": about["python"],
                 "torch": about["torch"],
-                "processor": about["processor"],
+                "processor": about["processor"] if device == "cpu" else device,
                 "threads": about["threads"],
                 "commit": commit,
             }

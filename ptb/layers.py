@@ -220,11 +220,18 @@ class Recurrent(nn.Module):
     `forward(x, state)` takes x (T, B, inputs) and a state, a tuple of (B, hidden) tensors: (h, c)
     for the LSTM, (h,) for the others. It returns y (T, B, hidden) and the state after step T.
     weight_drop is the probability of dropping an entry of weight_hh in training, the same entries
-    at all T steps: DropConnect, as in Merity et al. 2018, section 2.
+    at all T steps: DropConnect, as in Merity et al. 2018, section 2. With one bias vector a gate
+    instead of torch's two, the recurrent one is zero for ever.
     """
 
     def __init__(
-        self, cell: str, inputs: int, hidden: int, reset: str = "after", weight_drop: float = 0.0
+        self,
+        cell: str,
+        inputs: int,
+        hidden: int,
+        reset: str = "after",
+        biases: int = 2,
+        weight_drop: float = 0.0,
     ):
         super().__init__()
         self.cell, self.hidden, self.kind = cell, hidden, (cell, reset)
@@ -233,7 +240,10 @@ class Recurrent(nn.Module):
         self.weight_ih = nn.Parameter(torch.empty(rows, inputs))
         self.weight_hh = nn.Parameter(torch.empty(rows, hidden))
         self.bias_ih = nn.Parameter(torch.empty(rows))
-        self.bias_hh = nn.Parameter(torch.empty(rows))
+        if biases == 2:
+            self.bias_hh = nn.Parameter(torch.empty(rows))
+        else:
+            self.register_buffer("bias_hh", torch.zeros(rows), persistent=False)
 
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         """The zero state: (h, c) for the LSTM, (h,) for the others, (B, hidden) each."""

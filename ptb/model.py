@@ -64,7 +64,9 @@ class RecurrentModel(LanguageModel):
         self.embedding = nn.Embedding(vocabulary, setting.embedding)
         sizes = [setting.embedding] + [hidden] * (setting.layers - 1)
         self.layers = nn.ModuleList(
-            Recurrent(setting.cell, size, hidden, setting.reset, setting.weight_drop)
+            Recurrent(
+                setting.cell, size, hidden, setting.reset, setting.biases, setting.weight_drop
+            )
             for size in sizes
         )
         self.output = _output_layer(hidden, vocabulary)
@@ -72,6 +74,14 @@ class RecurrentModel(LanguageModel):
             self.output.weight = self.embedding.weight
         for weights in self.parameters():
             nn.init.uniform_(weights, -setting.init, setting.init)
+        if setting.initial == "exercise":
+            self._draw_as_the_exercise(1 / math.sqrt(hidden))
+
+    def _draw_as_the_exercise(self, bound: float) -> None:
+        """The layers anew, within their own bound; the embedding and the output matrix stay."""
+        nn.init.zeros_(self.output.bias)
+        for weights in self.layers.parameters():
+            nn.init.uniform_(weights, -bound, bound)
 
     def initial_state(self, batch_size: int) -> State:
         return tuple(layer.initial_state(batch_size) for layer in self.layers)
@@ -180,8 +190,9 @@ def _recurrent_rows(model: RecurrentModel, setting: Setting) -> list[dict]:
     gates, rows = GATES[setting.cell], []
     sizes = [setting.embedding] + [setting.hidden] * (setting.layers - 1)
     for n, (layer, size) in enumerate(zip(model.layers, sizes, strict=True), 1):
-        formula = f"{gates}·(H·{'E' if n == 1 else 'H'} + H·H + 2·H)"
-        count = parameter_count(setting.cell, size, setting.hidden)
+        biases = "2·H" if setting.biases == 2 else "H"
+        formula = f"{gates}·(H·{'E' if n == 1 else 'H'} + H·H + {biases})"
+        count = parameter_count(setting.cell, size, setting.hidden, setting.biases)
         rows.append(_row(f"layer {n}", dict(layer.named_parameters()), formula, count))
     return rows
 

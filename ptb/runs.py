@@ -33,10 +33,12 @@ PUBLISHED = (
     "history.csv",
     "weights.safetensors",
     "samples.json",
+    "texts.json",
     "analysis.json",
     "metrics.json",
     "train.ipynb",
 )
+JUDGED = "judged.json"  # written once there are other runs to judge by
 
 
 class RunError(PlainError):
@@ -138,6 +140,16 @@ class Run:
         return self._json("samples.json") if (self.folder / "samples.json").exists() else []
 
     @property
+    def texts(self) -> list[dict]:
+        """Texts from distinct starts (`ptb.texts`); none in older runs."""
+        return self._json("texts.json") if (self.folder / "texts.json").exists() else []
+
+    @property
+    def judged(self) -> dict | None:
+        """What the texts cost another model; None where no other read them."""
+        return self._json(JUDGED) if (self.folder / JUDGED).exists() else None
+
+    @property
     def analysis(self) -> dict:
         return self._json("analysis.json")
 
@@ -155,7 +167,7 @@ class Run:
     @property
     def files(self) -> list[Path]:
         """Those of its files that are there by now."""
-        return [path for name in PUBLISHED if (path := self.folder / name).exists()]
+        return [path for name in (*PUBLISHED, JUDGED) if (path := self.folder / name).exists()]
 
     def _json(self, name: str):
         return self._read(name, json.loads)
@@ -318,7 +330,7 @@ def faults(run: Run) -> str | None:
 def _contradiction(run: Run) -> str | None:
     """Reads what a report reads, and says what does not fit; raises RunError for a bad file."""
     metrics = run._read("metrics.json", _complete)
-    _ = run.setting, run.environment
+    _ = run.setting, run.environment, run.texts, run.judged
     if (metrics["status"], metrics["best_epoch"]) == ("diverged", None):
         return None  # it has no more than that
     run._read("samples.json", _at_temperature_1)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 
@@ -23,10 +24,13 @@ CHOICES = {
     "reset": ("after", "before"),
     "optimiser": ("sgd", "adamw"),
     "schedule": ("linear", "cosine", "hold", "plateau"),
+    "initial": ("uniform", "exercise"),
 }
 DEVICES = ("cpu", "cuda")
 # the reset gate has a check of its own
-RECURRENT_ONLY = ("tied", "init", "same_mask", "word_dropout", "weight_drop")
+RECURRENT_ONLY = (
+    "tied", "init", "biases", "initial", "same_mask", "word_dropout", "weight_drop"
+)  # fmt: skip
 TRANSFORMER_ONLY = ("heads", "feedforward", "attention_dropout")
 # lowest and highest value, and whether the highest itself is allowed
 RANGES = {
@@ -51,6 +55,8 @@ RANGES = {
     "heads": (1, 256, True),
     "feedforward": (1, 16_384, True),
     "attention_dropout": (0, 1, False),
+    "biases": (1, 2, True),
+    "scale": (0, 1, True),
     # what a notebook may be given beside a setting
     "threads": (1, 1024, True),
     "temperature": (0, 100, True),
@@ -70,7 +76,11 @@ class Setting:
     "plateau" (times decay whenever an epoch does not improve the best validation perplexity).
     average is the decay a step of the exponential average of the weights, which then is what is
     evaluated and saved (0: none). reset: the GRU's reset gate acts "after" its product, as in torch
-    and cuDNN, or "before" it, as the exercise writes it.
+    and cuDNN, or "before" it, as the exercise writes it. biases: vectors a gate, two as in torch or
+    one as in the equations. initial: all weights "uniform" within init, or as the second "exercise"
+    has it: embedding and output matrix within init, the output's bias 0, every recurrent layer's
+    weights within 1/√hidden. experiment names a run of that exercise; scale is what the widths and
+    epochs of that run were multiplied by (see `ptb.architectures`).
 
     Beyond the exercise: same_mask has dropout's masks be the same at all steps of a window (Gal and
     Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
@@ -110,6 +120,10 @@ class Setting:
     heads: int = 16
     feedforward: int = 2048
     attention_dropout: float = 0.1
+    biases: int = 2
+    initial: str = "uniform"
+    experiment: str = ""
+    scale: float = 1.0
 
     def __post_init__(self):
         for field in fields(self):
@@ -127,6 +141,8 @@ class Setting:
             raise SettingError(
                 f"momentum = {self.momentum:g} is for sgd, not {self.optimiser}: use 0"
             )
+        if not re.fullmatch(r"[\w.]*", self.experiment):
+            raise SettingError(f"experiment = {self.experiment!r} must be a plain name, as '3.1a'")
         self._check_transformer()
 
     def _check_transformer(self) -> None:
@@ -145,11 +161,12 @@ class Setting:
             raise SettingError(f"heads = {self.heads} do not divide hidden = {self.hidden}")
 
     def __str__(self):
-        return f"{self.cell}-dropout{self.dropout:g}-seed{self.seed}"
+        of = f"{self.experiment}-" if self.experiment else ""
+        return f"{of}{self.cell}-dropout{self.dropout:g}-seed{self.seed}"
 
     @property
     def name(self) -> str:
-        """The run's folder: cell, dropout, seed and a hash of all that differs from the default.
+        """The run's folder: experiment, cell, dropout, seed, a hash of all that is not the default.
 
         A choice that a later version adds leaves the names of earlier runs as they are.
         """

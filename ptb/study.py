@@ -18,20 +18,34 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from ptb import figures
+from ptb.architectures import DEMO, at_scale
+from ptb.architectures import study as experiments
 from ptb.findings import epoch_line, markdown, readme_commands, readme_results
 from ptb.published import beside, recorded
-from ptb.runs import RECORDS, ROOT, RUNS, Run, write_atomically
-from ptb.setting import DEVICES, FOUR, LONG, PlainError, Setting, SettingError, meant, recipe
+from ptb.runs import RECORDS, ROOT, RUNS, Run, faults, find_runs, write_atomically
+from ptb.setting import (
+    DEVICES,
+    FOUR,
+    LONG,
+    PlainError,
+    Setting,
+    SettingError,
+    check_number,
+    meant,
+    recipe,
+)
+from ptb.texts import judge
 
 NOTEBOOKS = ROOT / "notebooks"
 STUDIES = {
     "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
     "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
+    "architectures": experiments("ptb"),
+    "demo-architectures": experiments("embedded", DEMO),
 }
-
-
-MAIN = "dropout"  # the study of the published report, and the one whose weights are published
+MAIN = "dropout"  # the study of the first report, and the one whose weights are published
+SECOND = ("architectures", "demo-architectures")  # of the second exercise, with a report of its own
 
 
 class StudyError(PlainError):
@@ -165,14 +179,19 @@ def _watch(futures: dict[Future, Setting], folder: Path) -> None:
 
 
 def report(study: str) -> Path:
-    """Executes report.ipynb for your study and makes its PDF: runs/STUDY/report.pdf."""
-    return _report(RUNS / study, RUNS / study)
+    """Executes the report's notebook for your study and makes its PDF, in runs/STUDY."""
+    return _report(RUNS / study, RUNS / study, notebook(study))
 
 
-def _report(study: Path, folder: Path) -> Path:
-    executed = folder / "report.ipynb"
+def notebook(study: str) -> str:
+    """The name of the notebook that reports a study."""
+    return "architectures.ipynb" if study in SECOND else "report.ipynb"
+
+
+def _report(study: Path, folder: Path, name: str = "report.ipynb") -> Path:
+    executed = folder / name
     papermill.execute_notebook(
-        NOTEBOOKS / "report.ipynb",
+        NOTEBOOKS / name,
         executed,
         {"study": str(study)},
         cwd=NOTEBOOKS,
@@ -184,28 +203,60 @@ def _report(study: Path, folder: Path) -> Path:
 
 
 def publish(study: str) -> None:
-    """Copies your finished study to report/records; rebuilds the figures and the published PDF."""
-    names = [setting.name for setting in STUDIES[study]]
-    if missing := [name for name in names if not _complete(RUNS / study / name)]:
-        raise StudyError(f"{study} is not finished: {', '.join(missing)} is still to train")
+    """Copies your finished study to report/records; rebuilds the figures and the published PDF.
+
+    Of the second exercise an experiment may be there at any scale. Weights are large: they are
+    published of the main study alone.
+    """
+    runs = _finished(study)
     shutil.rmtree(RECORDS / study, ignore_errors=True)
-    for name in names:
-        (RECORDS / study / name).mkdir(parents=True)
-        for file in Run(RUNS / study / name).files:
-            if study == MAIN or file.suffix != ".safetensors":
-                shutil.copyfile(file, RECORDS / study / name / file.name)
-    rebuild()
+    for run in runs:
+        (RECORDS / study / run.folder.name).mkdir(parents=True)
+        for file in run.files:
+            if study == MAIN or file.name != "weights.safetensors":
+                shutil.copyfile(file, RECORDS / study / run.folder.name / file.name)
+    rebuild(study)
 
 
-def rebuild() -> None:
-    """The published figures, the README's tables and the PDF, from report/records alone."""
-    table, folder = recorded(MAIN), RECORDS / MAIN
+def _finished(study: str) -> list[Run]:
+    """Your complete runs of a study; raises StudyError where one is still to train."""
+    complete = [run for run in find_runs(RUNS / study) if _complete(run.folder)]
+    wanted = {_part(setting) for setting in STUDIES[study]}
+    runs = [run for run in complete if _part(run.setting) in wanted]
+    if missing := wanted - {_part(run.setting) for run in runs}:
+        names = ", ".join(sorted(missing))
+        raise StudyError(f"{study} is not finished: {names} is still to train")
+    return runs
+
+
+def _part(setting: Setting) -> str:
+    """What a run is of its study: an experiment, at whatever scale, or that very setting."""
+    return setting.experiment or setting.name
+
+
+def rebuild(study: str) -> None:
+    """The published report of a study's exercise, from report/records alone.
+
+    Of the first exercise the figures and the README's tables too.
+    """
+    study = study if study in SECOND else MAIN
+    if study == MAIN:
+        _rebuild_tables()
+    pdf = _report(RECORDS / study, RECORDS / study, notebook(study))
+    pdf.with_suffix(".ipynb").unlink()
+    pdf.replace(published_pdf(study))
+
+
+def _rebuild_tables() -> None:
+    table = recorded(MAIN)
     figures.save_all(table, ROOT / "figures")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (ROOT / "README.md").write_text(with_tables(readme, table), encoding="utf-8")
-    pdf = _report(folder, folder)
-    pdf.replace(ROOT / "report" / "report.pdf")
-    (folder / "report.ipynb").unlink()
+
+
+def published_pdf(study: str) -> Path:
+    """Where the published report of a study is."""
+    return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
 
 
 def with_tables(readme: str, table: pd.DataFrame) -> str:
@@ -223,18 +274,33 @@ def with_tables(readme: str, table: pd.DataFrame) -> str:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line's action, study, scheduler and workers; raises SettingError for a study."""
+    """The command line's options; raises SettingError for a study or a part that there isn't."""
     parser = argparse.ArgumentParser(prog="python -m ptb.study", description=__doc__)
     parser.add_argument("action", choices=["run", "report", "publish", "rebuild"])
     parser.add_argument("study", nargs="?", default="dropout", help=f"one of {', '.join(STUDIES)}")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="cuda: on the GPU")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="runs at a time")
+    parser.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
+    parser.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="of architectures: 3.1d")
     options = parser.parse_args(arguments)
     if options.study not in STUDIES:
         known = meant(options.study, list(STUDIES))
         raise SettingError(f"no study is called {options.study!r}: {known}")
+    options.settings = _chosen(STUDIES[options.study], options)
     return options
+
+
+def _chosen(settings: list[Setting], options) -> list[Setting]:
+    """A study's settings at the scale that was asked for, and of the experiments asked for."""
+    if options.scale is not None:
+        scale = check_number("scale", float, options.scale)
+        settings = [at_scale(setting, scale) for setting in settings]
+    known = [setting.experiment for setting in settings]
+    for name in options.only or ():
+        if name not in known:
+            raise SettingError(f"{options.study} has no experiment {name!r}: {meant(name, known)}")
+    return [s for s in settings if not options.only or s.experiment in options.only]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -247,14 +313,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _act(options) -> int:
-    actions = {"report": report, "publish": publish, "rebuild": lambda study: rebuild()}
+    actions = {"report": report, "publish": publish, "rebuild": rebuild}
     if options.action != "run":
-        print(actions[options.action](options.study) or ROOT / "report" / "report.pdf")
+        print(actions[options.action](options.study) or published_pdf(options.study))
         return 0
     pool = dask_executor(options.scheduler) if options.scheduler else LocalPool(options.workers)
     with pool as executor:
-        settings, folder = STUDIES[options.study], RUNS / options.study
-        failed = run_study(settings, folder, executor, options.device)
+        folder = RUNS / options.study
+        failed = run_study(options.settings, folder, executor, options.device)
+    if options.study in SECOND:
+        judge([run for run in find_runs(folder) if not faults(run)])
     print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
     return 1 if failed else 0
 

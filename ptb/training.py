@@ -16,15 +16,19 @@ from ptb.evaluation import (
     load_model,
     perplexity,
     sliding_losses,
+    step_losses,
     summary,
     token_losses,
+    unigram,
     write_samples,
 )
+from ptb.flow import flow
 from ptb.graphs import GraphedStep
-from ptb.model import build
+from ptb.model import LanguageModel, build
 from ptb.products import keep_memory
 from ptb.runs import Run, RunError
 from ptb.setting import DEVICES, Setting, SettingError, meant
+from ptb.texts import write_texts
 
 
 def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) -> float:
@@ -40,6 +44,7 @@ def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) 
 
 
 def make_optimiser(setting: Setting, parameters) -> torch.optim.Optimizer:
+    """The setting's; "adamw" with a weight decay of 0 is Adam (Kingma & Ba 2015), to the bit."""
     if setting.optimiser == "adamw":
         return torch.optim.AdamW(parameters, setting.lr, weight_decay=setting.weight_decay)
     decay = setting.weight_decay if setting.momentum else 0  # plain SGD decays in `_update`
@@ -85,8 +90,7 @@ class Trainer:
     def __init__(self, setting: Setting, corpus: Corpus, device: str = "cpu"):
         self.setting, self.corpus, self.device = setting, corpus, torch.device(device)
         keep_memory()
-        self._seed(0)
-        self.model = build(setting, len(corpus.words)).to(self.device)
+        self.model = self.initial_model()
         self.parameters = list(self.model.parameters())
         self.optimiser = make_optimiser(setting, self.parameters)
         self.plain_sgd = setting.optimiser == "sgd" and not setting.momentum
@@ -101,6 +105,17 @@ class Trainer:
 
     def _seed(self, epoch: int) -> None:
         torch.manual_seed(1_000_003 * self.setting.seed + epoch)
+
+    def initial_model(self) -> LanguageModel:
+        """The model as it is before the first step."""
+        self._seed(0)
+        return build(self.setting, len(self.corpus.words)).to(self.device)
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's name, or "cpu"."""
+        on_gpu = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if on_gpu else "cpu"
 
     @property
     def epoch(self) -> int:
@@ -302,7 +317,7 @@ def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
     """
     metrics = {"status": "diverged", "reason": reason} if reason else {"status": "finished"}
     metrics |= {"best_epoch": None, "floor": trainer.corpus.floor}
-    metrics["types"] = len(trainer.corpus.words)
+    metrics |= {"types": len(trainer.corpus.words), "device": trainer.device_name}
     metrics["parameters"] = sum(p.numel() for p in trainer.parameters)
     if trainer.best:
         metrics["best_epoch"] = trainer.best["epoch"]
@@ -318,5 +333,22 @@ def _measure(trainer: Trainer, run: Run) -> dict:
         sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in ("valid", "test")}
         measured["sliding"] = sliding  # the training split would take as long as its training
     run.write("samples.json", write_samples(model, trainer.corpus))
-    run.write("analysis.json", analyse(trainer.corpus, losses["test"]), indent=None)
+    run.write("texts.json", write_texts(model, trainer.corpus, trainer.setting.bptt))
+    analysis = analyse(trainer.corpus, losses["test"]) | _look_inside(trainer, model)
+    run.write("analysis.json", analysis, indent=None)
     return measured
+
+
+def _look_inside(trainer: Trainer, model: LanguageModel) -> dict:
+    """What the second exercise asks about a trained model: its loss by step, its gradients' flow.
+
+    And the yardstick that tells whether it learned at all.
+    """
+    setting, train_ids = trainer.setting, trainer.splits["train"]
+    found = {"steps": step_losses(model, trainer.splits["valid"], setting.bptt)}
+    found["unigram"] = unigram(trainer.corpus)
+    if not model.window:
+        models = {"before": trainer.initial_model(), "after": model}
+        sizes = setting.batch_size, setting.bptt
+        found["flow"] = {when: flow(m, train_ids, *sizes) for when, m in models.items()}
+    return found

@@ -15,9 +15,11 @@ from ptb.evaluation import (
     load_model,
     neighbours,
     perplexity,
+    step_losses,
     summary,
     surprise,
     token_losses,
+    unigram,
     write_samples,
 )
 from ptb.model import WeightsError, build
@@ -271,3 +273,31 @@ def test_weights_of_another_setting_are_refused_by_name(saved, tiny_corpus):
     (saved.folder / "setting.json").write_text(record.replace('"hidden": 4', '"hidden": 5'))
     with pytest.raises(WeightsError, match=r"of another setting: layers\.0\.\w+, .* differ"):
         load_model(saved, tiny_corpus)
+
+
+# ---------------------------------------------------------------- along the window
+@pytest.mark.parametrize("bptt", [2, 4, 60])
+def test_losses_by_step_are_those_of_a_plain_loop(model, bptt):
+    ids = random_ids(73)  # rows of 7: one target more than their 7 · 10 has no row
+    found, steps = step_losses(model, ids, bptt), min(bptt, 7)
+    carried, fresh = (torch.zeros(steps, dtype=torch.float64) for _ in range(2))
+    for row in range(10):
+        text = ids[7 * row : 7 * row + 8]
+        windows = [text[n : n + steps + 1] for n in range(0, 7 - steps + 1, steps)]
+        whole = word_by_word(model.eval(), text, rows=1)[: steps * len(windows)]
+        carried += whole.view(-1, steps).mean(0) / 10
+        fresh += sum(word_by_word(model, w, rows=1) for w in windows) / len(windows) / 10
+    assert found["carried"] == pytest.approx(carried.tolist())
+    assert found["fresh"] == pytest.approx(fresh.tolist())
+
+
+@pytest.mark.parametrize("count", [2, 5, 11])
+def test_losses_by_step_of_a_short_split(model, count):
+    assert len(step_losses(model, random_ids(count), 35)["fresh"]) == 1
+
+
+def test_unigram_perplexity_by_hand(hand_made):
+    hand_made.splits["valid"] = torch.tensor([0, 1, 2, 3])
+    counts = [13, 4, 2]  # of a, b and c, one more each; 22 in all
+    expected = math.exp(-sum(math.log(count / 22) for count in counts) / 3)
+    assert unigram(hand_made) == pytest.approx(expected)

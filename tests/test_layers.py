@@ -17,11 +17,11 @@ SIZES = [(1, 1, 1, 1), (5, 1, 3, 2), (1, 4, 2, 3), (7, 3, 5, 4), (6, 2, 1, 9)]  
 WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
-def make(cell, sizes, dtype=torch.float64, scale=1.0):
+def make(cell, sizes, dtype=torch.float64, scale=1.0, biases=2):
     """A layer, its input and its state, all to be differentiated."""
     steps, batch, inputs, hidden = sizes
     torch.manual_seed(1)
-    layer = Recurrent(cell[0], inputs, hidden, reset=cell[1]).to(dtype)
+    layer = Recurrent(cell[0], inputs, hidden, cell[1], biases).to(dtype)
     for weights in layer.parameters():
         torch.nn.init.uniform_(weights, -scale, scale)
     x = torch.randn(steps, batch, inputs, dtype=dtype, requires_grad=True)
@@ -82,6 +82,25 @@ def test_outputs_and_all_gradients_are_those_of_the_steps(cell, sizes):
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_outputs_and_all_gradients_are_those_of_torch(cell, sizes):
     assert_same_as(by_torch, make((cell, "after"), sizes))
+
+
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_a_layer_of_one_bias_is_that_of_two_whose_second_is_zero(cell):
+    case = make(cell, SIZES[-1], biases=1)
+    assert [name for name, _ in case[0].named_parameters()] == ["weight_ih", "weight_hh", "bias_ih"]
+    assert_same_as(by_steps, case)
+    if cell != ("gru", "before"):
+        assert_same_as(by_torch, case)
+
+
+@pytest.mark.parametrize("cell", CELLS, ids="-".join)
+def test_the_bias_that_is_not_there_stays_zero_and_is_not_saved(cell):
+    layer, x, state = make(cell, SIZES[-1], biases=1)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=1.0)
+    layer(x, state)[0].sum().backward()
+    optimiser.step()
+    assert not layer.bias_hh.any() and layer.bias_ih.grad.any()
+    assert "bias_hh" not in layer.state_dict()
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from test_cells import LAYERS
 from torch import nn
 
+from ptb.architectures import FULL
 from ptb.model import WeightsError, build, load_weights, parameter_table
 from ptb.setting import Setting
 
@@ -54,6 +55,36 @@ class Torchs(nn.Module):
     def forward(self, x, y, state=None):
         hidden, state = self.rnn(self.embedding(x), state)
         return F.cross_entropy(self.output(hidden).flatten(0, 1), y.flatten()), state
+
+
+COUNTS = {  # the second exercise's, as a solution of it counted
+    "3.1a": 8_019_856,
+    "3.2a": 9_799_568,
+    "3.3a": 5_314_960,
+    "3.3b": 61_479_824,
+    "3.3c": 12_948_368,
+}
+
+
+@pytest.mark.parametrize(("experiment", "count"), COUNTS.items())
+def test_parameter_count_of_the_second_exercises_models(experiment, count):
+    with torch.device("meta"):  # shapes alone
+        model = build(FULL[experiment], 10_000)
+    rows = parameter_table(model, FULL[experiment])
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert sum(row["held"] for row in rows) == sum(row["expected"] for row in rows) == count
+
+
+def test_weights_are_drawn_as_the_second_exercise_draws_them():
+    setting = small("gru", init=0.1, hidden=50, embedding=50, biases=1, initial="exercise")
+    model = make(setting, 200)
+    for name, weights in model.named_parameters():
+        bound = 0.1 if name.startswith(("embedding", "output")) else 1 / math.sqrt(50)
+        if name == "output.bias":
+            assert not weights.any()
+        else:
+            assert 0.97 * bound < weights.abs().max() <= bound, name
+            assert abs(weights.std() / (bound / math.sqrt(3)) - 1) < 0.1, name
 
 
 SHAPES = [{}, {"embedding": 3}, {"tied": True}, {"layers": 1}, {"layers": 3}]

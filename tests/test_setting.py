@@ -49,6 +49,11 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({**TRANSFORMER, "init": 0.2}, ["init = 0.2 is for recurrent cells", "use 0.1"]),
     ({**TRANSFORMER, "reset": "before"}, ["for the gru, not transformer"]),
     ({**TRANSFORMER, "attention_dropout": 10}, ["from 0 to below 1", "did you mean 0.1?"]),
+    ({**TRANSFORMER, "biases": 1}, ["biases = 1 is for recurrent cells", "use 2"]),
+    ({"biases": 3}, ["biases = 3", "a whole number from 1 to 2"]),
+    ({"initial": "exercises"}, ["'exercises'", "uniform, exercise", "did you mean 'exercise'?"]),
+    ({"experiment": "3.1/a"}, ["experiment = '3.1/a'", "a plain name"]),
+    ({"scale": 2}, ["scale = 2", "a number from 0 to 1"]),
     ({"heads": 8}, ["heads = 8 is for the transformer, not lstm: use 16"]),
     ({"cell": "gru", "feedforward": 800}, ["feedforward = 800 is for the transformer", "use 2048"]),
     ({"attention_dropout": 0.0}, ["attention_dropout = 0.0 is for the transformer", "use 0.1"]),
@@ -124,9 +129,16 @@ OTHER = {
     "layers": 3, "tied": True, "init": 0.05, "bptt": 70, "batch_size": 40, "optimiser": "adamw",
     "lr": 1.0, "momentum": 0.9, "weight_decay": 0.1, "schedule": "cosine", "hold": 1, "decay": 0.9,
     "clip": 0.0, "average": 0.9, "epochs": 5, "seed": 2,
-    "reset": "before", "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
-    "heads": 4, "feedforward": 800, "attention_dropout": 0.0,
+    "reset": "before", "heads": 4, "feedforward": 800, "attention_dropout": 0.0,
+    "biases": 1, "initial": "exercise", "experiment": "3.1a", "scale": 0.5,
+    "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
 }  # fmt: skip
+
+
+def test_a_run_of_the_second_exercise_is_named_after_its_experiment():
+    name = Setting(experiment="3.1a", scale=0.5).name
+    assert name.startswith("3.1a-lstm-dropout0-seed1-")
+    assert name != Setting(experiment="3.1a").name
 
 
 def test_every_choice_alone_gives_another_name():

@@ -189,7 +189,7 @@ def test_publishing_copies_the_records_and_of_one_study_the_weights(
 ):
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(study, "rebuild", lambda: None)
+    monkeypatch.setattr(study, "rebuild", lambda name: None)
     monkeypatch.setitem(study.STUDIES, name, [TINY])
     study.run_study([TINY], tmp_path / "runs" / name, ThreadPoolExecutor(1))
     study.publish(name)
@@ -218,7 +218,7 @@ def test_the_four_settings_of_the_exercise():
 def test_a_run_that_diverged_at_once_is_complete_and_published(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(study, "rebuild", lambda: None)
+    monkeypatch.setattr(study, "rebuild", lambda name: None)
     monkeypatch.setitem(study.STUDIES, "demo", [TINY])
     folder = tmp_path / "runs" / "demo" / TINY.name
     with Run(folder).writing(TINY) as run:

@@ -12,7 +12,8 @@ from torture import CASES, results
 
 from ptb import training
 from ptb.corpus import windows
-from ptb.evaluation import load_model, perplexity, token_losses
+from ptb.evaluation import load_model, perplexity, step_losses, token_losses, unigram
+from ptb.flow import flow
 from ptb.runs import HISTORY, Run, RunError
 from ptb.setting import Setting
 from ptb.training import Trainer, learning_rate, train
@@ -22,6 +23,7 @@ FILES = {
     "history.csv",
     "weights.safetensors",
     "samples.json",
+    "texts.json",
     "analysis.json",
     "metrics.json",
 }
@@ -193,6 +195,17 @@ def test_training_learns(cell, reset, tiny_setting, tiny_corpus, tmp_path):
     assert before > 6
     assert metrics["valid"]["perplexity"] < 2.2  # one of four sentences, 4.5 words each: about 1.4
     assert metrics["status"] == "finished"
+
+
+def test_run_records_flow_of_its_first_and_its_saved_weights(finished, tiny_corpus):
+    """And the loss at each step of a window, beside what word frequencies alone give."""
+    corpus, setting, found = tiny_corpus, finished.setting, finished.analysis
+    models = {"before": Trainer(setting, corpus).model, "after": load_model(finished, corpus)}
+    sizes = setting.batch_size, setting.bptt
+    for when, model in models.items():
+        assert found["flow"][when] == flow(model, corpus["train"], *sizes)
+    assert found["steps"] == step_losses(models["after"], corpus["valid"], setting.bptt)
+    assert found["unigram"] == unigram(corpus)
 
 
 def test_run_leaves_all_its_files_and_nothing_else(finished):

@@ -7,6 +7,9 @@ local COMMANDS = {
   ['\\appendix'] = '#counter(heading).update(0)\n#set heading(numbering: "A.1")',
 }
 local LONG_TABLE = 30  -- rows; a longer table may break across pages
+local WIDE_TABLE = 10  -- columns; a wider table has smaller letters and gaps
+local BREAKABLE = '#show figure: set block(breakable: true)\n'
+local SMALL = '#set table(inset: (x: 3pt, y: 4pt))\n#show table: set text(size: 0.85em)\n'
 
 local function typst(text)
   return pandoc.RawBlock('typst', text)
@@ -94,9 +97,11 @@ local function captioned(div)
   return div.content
 end
 
-local function breakable(table)
-  if #table.bodies[1].body <= LONG_TABLE then return end
-  return {typst('#[#show figure: set block(breakable: true)'), table, typst(']')}
+local function fitted(table)
+  local rules = #table.bodies[1].body > LONG_TABLE and BREAKABLE or ''
+  if #table.colspecs > WIDE_TABLE then rules = rules .. SMALL end
+  if rules == '' then return end
+  return {typst('#[' .. rules), table, typst(']')}
 end
 
 local function centred_image(para)
@@ -159,6 +164,6 @@ end
 return {
   {RawBlock = raw_block, RawInline = raw_inline, Math = inline_math, Str = tie},
   {Div = captioned, Math = formula, Link = numbered_link},
-  {Table = breakable, Para = centred_image},
+  {Table = fitted, Para = centred_image},
   {Pandoc = promote_headings},
 }

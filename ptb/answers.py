@@ -1,0 +1,378 @@
+"""Answers to the second exercise's questions, computed from the records.
+
+Every number and every word that compares comes from the runs. Perplexities within a hundredth of
+one another are called level: each setting is run once. What a sentence needs and the records lack
+is left out.
+"""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ptb.architectures import FIFTEEN, NAMES, REPORTED
+from ptb.experiments import (
+    best_of_each,
+    core,
+    largest,
+    number,
+    optimiser,
+    qualities,
+    reported,
+)
+from ptb.flow import half_life
+from ptb.runs import Run
+from ptb.setting import Setting
+
+LEVEL = 0.01
+
+
+def _shown(row: pd.Series) -> str:
+    return f"{row['tag']} ({number(row['valid'])})"
+
+
+def _against(a: pd.Series, b: pd.Series) -> str:
+    """How the first's validation perplexity lies to the second's."""
+    change = a["valid"] / b["valid"] - 1
+    if abs(change) < LEVEL:
+        return f"level with {_shown(b)}"
+    if change > 1:
+        return f"{a['valid'] / b['valid']:.1f} times {_shown(b)}"
+    return f"{abs(change):.0%} {'below' if change < 0 else 'above'} {_shown(b)}"
+
+
+def _fate(row: pd.Series) -> str:
+    """What became of a run after its best epoch."""
+    best, rise = int(row["best_epoch"]), row["valid_end"] / row["valid_best"] - 1
+    if row["status"] == "diverged":
+        return f"diverges after epoch {best}"
+    if not row["valid"] < row["unigram"]:
+        return f"never gets below what word frequencies alone give ({row['unigram']:.0f})"
+    if row["at_end"] == row["at_best"]:
+        return f"is still at its best in the last epoch, {best}"
+    grows = row["running_end"] < row["running_best"] and rise > LEVEL
+    return f"is best in epoch {best} and ends {abs(rise):.0%} above it" + (
+        ", while its training perplexity goes on falling: overfitting" if grows else ""
+    )
+
+
+def _has(runs: pd.DataFrame, *names: str) -> bool:
+    return all(name in runs.index for name in names)
+
+
+def _described(setting: Setting) -> str:
+    return (
+        f"{NAMES[setting.cell]}, {setting.layers} layers of {setting.hidden}, "
+        f"{optimiser(setting.optimiser)} at {setting.lr:g}, batches of {setting.batch_size}, "
+        f"dropout {setting.dropout:g}"
+    )
+
+
+def abstract(table: pd.DataFrame) -> str:
+    """What was trained and what is best, in two sentences."""
+    best = ", ".join(f"{_shown(row)} ({NAMES[row['cell']]})" for row in best_of_each(table))
+    count = len({*table["experiment"]} & {*FIFTEEN})
+    return (
+        f"{count} of the exercise's {len(FIFTEEN)} settings of RNN, GRU and Transformer as "
+        f"word-level language models. Best validation perplexity of each architecture: {best}."
+    )
+
+
+def bullets(sentences: list[str]) -> str:
+    """Sentences as a list, in Markdown."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def generalisation(table: pd.DataFrame) -> list[str]:
+    """Question 6: what to choose for time on the clock, and what for generalisation."""
+    runs = core(table)
+    best = runs.loc[runs["valid"].idxmin()]
+    sentences = [
+        f"For generalisation: {_shown(best)}: {_described(best['run'].setting)}. It is there "
+        f"after {best['at_best']:.0f} seconds."
+    ]
+    timed = _on_one_device(runs)
+    for factor in (1.1, 1.5):
+        sentences += _first_below(timed, factor * best["valid"], factor)
+    fast = timed.loc[timed["at_end"].idxmin()]
+    rank = int((runs["valid"] < fast["valid"]).sum()) + 1
+    return [
+        *sentences,
+        f"The run with the fewest seconds in all is {fast['tag']} ({fast['at_end']:.0f}): it is "
+        f"number {rank} of {len(runs)} on validation.",
+    ]
+
+
+def _on_one_device(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose seconds can be compared: those on the device that most were on."""
+    return runs[runs["device"] == runs["device"].mode()[0]]
+
+
+def _first_below(runs: pd.DataFrame, level: float, factor: float) -> list[str]:
+    """Which run is first, in seconds, below a validation perplexity."""
+    times = {name: _seconds_below(row["run"], level) for name, row in runs.iterrows()}
+    reached = {name: seconds for name, seconds in times.items() if seconds is not None}
+    if not reached:
+        return []
+    first = runs.loc[min(reached, key=reached.get)]
+    return [
+        f"For time on the clock: {first['tag']} is the first to get below {level:.1f} ({factor:g} "
+        f"times the best of all), after {reached[first['experiment']]:.0f} seconds; "
+        f"{len(reached)} of {len(runs)} runs get there. It is: {_described(first['run'].setting)}."
+    ]
+
+
+def _seconds_below(run: Run, level: float) -> float | None:
+    history = run.history
+    below = history.loc[history["valid"] <= level, "seconds"]
+    return None if below.empty else float(below.iloc[0])
+
+
+def rates(table: pd.DataFrame) -> list[str]:
+    """Question 7: SGD and Adam with different learning rates, on the RNN."""
+    runs, sentences, spreads = core(table), [], {}
+    for name, low, high in (("SGD", "3.1a", "3.1c"), ("Adam", "3.1e", "3.1d")):
+        if _has(runs, low, high):
+            a, b = runs.loc[low], runs.loc[high]
+            spreads[name] = max(a["valid"], b["valid"]) / min(a["valid"], b["valid"])
+            sentences.append(
+                f"{name}, batches of {b['batch_size']}: with a rate of {b['lr']:g}, {_shown(b)} is "
+                f"{_against(b, a)}, whose rate is {a['lr']:g}. {high} {_fate(b)}; {low} {_fate(a)}."
+            )
+    if len(spreads) == 2:
+        less, more = sorted(spreads, key=spreads.get)
+        sentences.append(
+            f"Ten times the rate changes the best validation perplexity by a factor of "
+            f"{spreads['SGD']:.2f} with SGD and {spreads['Adam']:.2f} with Adam: {less} is the "
+            f"less sensitive, {more} the more. Two rates say this of these two alone: either "
+            "optimiser fails at a rate that is far enough off."
+        )
+    if _has(runs, "3.1a", "3.1b"):
+        a, b = runs.loc["3.1a"], runs.loc["3.1b"]
+        sentences.append(
+            f"Smaller batches are more updates an epoch: with SGD at {b['lr']:g}, batches of "
+            f"{b['batch_size']}, {_shown(b)} is {_against(b, a)} with {a['batch_size']}."
+        )
+    return sentences
+
+
+def gru(table: pd.DataFrame) -> list[str]:
+    """Question 8: the GRU, as expected?"""
+    runs, sentences = core(table), []
+    for a, b, alike in (("3.2a", "3.1d", "Adam at 0.001"), ("3.2b", "3.1c", "SGD at 10")):
+        if _has(runs, a, b):
+            sentences.append(
+                f"With {alike} and batches of 128 (but dropout {runs.loc[a, 'dropout']:g} and "
+                f"{runs.loc[b, 'dropout']:g}): the GRU {_shown(runs.loc[a])} is "
+                f"{_against(runs.loc[a], runs.loc[b])}, the RNN. {a} {_fate(runs.loc[a])}; "
+                f"{b} {_fate(runs.loc[b])}."
+            )
+    return sentences + _all_cases(runs) + _lstm(runs)
+
+
+def _all_cases(runs: pd.DataFrame) -> list[str]:
+    """Whether every GRU is before every RNN."""
+    grus, rnns = (runs[runs["cell"] == cell] for cell in ("gru", "rnn"))
+    if grus.empty or rnns.empty:
+        return []
+    best = rnns.loc[rnns["valid"].idxmin()]
+    behind = [_shown(row) for _, row in grus.iterrows() if row["valid"] >= best["valid"]]
+    if not behind:
+        return [f"All {len(grus)} GRU runs are before the best RNN, {_shown(best)}."]
+    return [
+        f"Not every GRU is before the best RNN, {_shown(best)}: {len(grus) - len(behind)} of "
+        f"{len(grus)} are, but not {', '.join(behind)}."
+    ]
+
+
+def _lstm(runs: pd.DataFrame) -> list[str]:
+    if not _has(runs, "LSTM", "3.2a"):
+        return []
+    lstm = runs.loc["LSTM"]
+    return [f"An LSTM trained as 3.2a, {_shown(lstm)}, is {_against(lstm, runs.loc['3.2a'])}."]
+
+
+def sizes(table: pd.DataFrame) -> list[str]:
+    """Question 9: the GRU's sizes, their training and validation curves."""
+    runs = core(table)
+    names = [name for name in ("3.3a", "3.3b", "3.3c") if _has(runs, name, "3.2a")]
+    return [_size(runs.loc[name], runs.loc["3.2a"]) for name in names]
+
+
+def _size(row: pd.Series, base: pd.Series) -> str:
+    gap = row["valid_end"] / row["running_end"]
+    more, longer = (row[name] / base[name] for name in ("parameters", "at_end"))
+    return (
+        f"{_shown(row)}, {row['layers']} layers of {row['hidden']} with dropout "
+        f"{row['dropout']:g}, is {_against(row, base)} with {more:.1f} times its parameters and "
+        f"{longer:.1f} times its seconds. It {_fate(row)}. At the end its training perplexity is "
+        f"{number(row['running_end'])} with dropout and {number(row['plain_end'])} without: the "
+        f"validation curve ({number(row['valid_end'])}) runs {'below' if gap < 1 else 'above'} the "
+        "training curve."
+    )
+
+
+def transformers(table: pd.DataFrame) -> list[str]:
+    """Question 10: the Transformers, as expected?"""
+    runs = core(table)
+    ours = runs[runs["cell"] == "transformer"]
+    if ours.empty:
+        return []
+    best, sentences = ours.loc[ours["valid"].idxmin()], []
+    for cell in ("gru", "rnn"):
+        others = runs[runs["cell"] == cell]
+        if len(others):
+            other = others.loc[others["valid"].idxmin()]
+            sentences.append(
+                f"The best Transformer, {_shown(best)}, is {_against(best, other)}, the best "
+                f"{NAMES[cell]}, with {best['parameters'] / other['parameters']:.1f} times its "
+                "parameters."
+            )
+    sentences += [f"{name} {_fate(row)}." for name, row in ours.iterrows()]
+    return sentences + _pairs(runs) + _sliding(best)
+
+
+def _pairs(runs: pd.DataFrame) -> list[str]:
+    """What depth and width do to a Transformer."""
+    cases = (
+        ("3.4a", "3.4b", "Six layers instead of two"),
+        ("3.4d", "3.4a", "Twice the width, six layers"),
+        ("3.4c", "3.4b", "Four times the width and more dropout, two layers"),
+    )
+    return [
+        f"{what}: {_shown(runs.loc[a])} is {_against(runs.loc[a], runs.loc[b])}."
+        for a, b, what in cases
+        if _has(runs, a, b)
+    ]
+
+
+def _sliding(row: pd.Series) -> list[str]:
+    metrics = row["run"].metrics
+    if "sliding" not in metrics:
+        return []
+    sliding = metrics["sliding"]["valid"]["perplexity"]
+    share = 1 - sliding / row["valid"]
+    return [
+        f"Given the whole window of words before each word, {row['tag']} has {sliding:.1f} instead "
+        f"of {row['valid']:.1f}: {share:.1%} of its perplexity is how the exercise reads the text."
+    ]
+
+
+def claims(table: pd.DataFrame) -> list[str]:
+    """Three sentences of the solution, held against these runs."""
+    runs = core(table)
+    sentences = [f"“The GRU is better in all cases.” {text}" for text in _all_cases(runs)]
+    for name, what in (("3.3b", "more units"), ("3.3c", "more layers")):
+        if _has(runs, name, "3.2a"):
+            row, base = runs.loc[name], runs.loc["3.2a"]
+            verdict = "So it is" if row["valid"] < base["valid"] * (1 - LEVEL) else "Not so"
+            text = f"“With {what} the perplexity is lower.” {verdict}: {_shown(row)} is "
+            sentences.append(f"{text}{_against(row, base)}.")
+    fastest = _on_one_device(runs)["at_end"].nsmallest(2).index
+    count = sum(runs.loc[fastest, "cell"] == "transformer")
+    said = f"{count} of the two fastest runs, {' and '.join(runs.loc[fastest, 'tag'])},"
+    verb = "is a Transformer" if count == 1 else "are Transformers"
+    return [*sentences, f"“Two Transformers took the least time.” Here {said} {verb}."]
+
+
+def yardstick(table: pd.DataFrame) -> list[str]:
+    """How the full-size runs on Penn Treebank lie to the solution's figures; none without them."""
+    like = table[[reported(row) != "–" for _, row in table.iterrows()]]
+    if like.empty:
+        return []
+    theirs = np.array([REPORTED[name].valid for name in like["experiment"]])
+    change = like["valid"].to_numpy() / theirs - 1
+    sentences = [
+        f"{int((change <= 0.03).sum())} of {len(like)} full-size runs are within 3% of the "
+        "solution's best validation perplexity, or better."
+    ]
+    for name, share in zip(like["tag"], change, strict=True):
+        sentences += [f"{name} is {share:.0%} above it."] if share > 0.03 else []
+    return sentences
+
+
+# ---------------------------------------------------------------- gradients, steps, texts
+def flow_table(table: pd.DataFrame) -> pd.DataFrame:
+    """How the gradients flow back, a row for each model before and after training."""
+    rows = []
+    for row in largest(table):
+        for when, norms in row["run"].analysis["flow"].items():
+            lives = {name: _steps(half_life(norms[name])) for name in ("average", "each")}
+            rows.append({"run": row["tag"], "model": NAMES[row["cell"]], "training": when})
+            rows[-1] |= {"left at step 1": _share(norms["average"])}
+            rows[-1] |= {"half-life": lives["average"], "half-life, each": lives["each"]}
+    return pd.DataFrame(rows)
+
+
+def _share(norms: list[float | None]) -> str:
+    return "–" if None in norms or not norms[-1] else f"{norms[0] / norms[-1]:.1e}"
+
+
+def _steps(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}" if value < 1000 else "∞"
+
+
+def flows(table: pd.DataFrame) -> list[str]:
+    """Which gradient reaches further back, and what training does to it."""
+    lives = {}
+    for row in largest(table):
+        analysis = row["run"].analysis["flow"]
+        found = {when: half_life(norms["average"]) for when, norms in analysis.items()}
+        if None not in found.values():
+            lives[NAMES[row["cell"]]] = found
+    order = sorted(lives, key=lambda name: lives[name]["after"], reverse=True)
+    sentences = [
+        f"{name}: the gradient halves every {_steps(lives[name]['before'])} steps before training "
+        f"and every {_steps(lives[name]['after'])} after it: training "
+        f"{'lengthens' if lives[name]['after'] > lives[name]['before'] else 'shortens'} its reach."
+        for name in order
+    ]
+    if len(order) > 1:
+        ahead = ", then ".join(f"the {name}" for name in order)
+        sentences.append(f"After training, from the furthest reach to the shortest: {ahead}.")
+    return sentences
+
+
+def along_the_window(table: pd.DataFrame) -> list[str]:
+    """How a model's loss changes from the first step of a window to the last."""
+    sentences = []
+    for row in best_of_each(table):
+        steps = row["run"].analysis["steps"]
+        ends = {name: (values[0], values[-1]) for name, values in steps.items()}
+        text = f"{row['tag']} ({NAMES[row['cell']]}): from a fresh start, {_goes(*ends['fresh'])}"
+        if row["cell"] != "transformer":
+            text += f"; with the state carried, {_goes(*ends['carried'])}"
+        sentences.append(f"{text} nats a word.")
+    return sentences
+
+
+def _goes(first: float, last: float) -> str:
+    change = last - first
+    verb = "stays level" if abs(change) < 0.05 else "falls" if change < 0 else "rises"
+    return f"the loss {verb} from {first:.2f} at the first step to {last:.2f} at the last"
+
+
+def correlation(table: pd.DataFrame) -> list[str]:
+    """Whether the quality of texts follows validation perplexity, over all models."""
+    found = qualities(table)
+    if len(found) < 3:
+        return []
+    about = {
+        "loss": "the loss of sampled texts to another model",
+        "repetition": "the repetition in greedy ones",
+    }
+    sentences = []
+    for name, what in about.items():
+        value = found["valid"].rank().corr(found[name].rank())
+        sentences.append(
+            f"Over {len(found)} models, Spearman's rank correlation of validation perplexity with "
+            f"{what} is {value:+.2f}: {_verdict(value, len(found))}."
+        )
+    return sentences
+
+
+def _verdict(correlation: float, count: int) -> str:
+    """Beyond 1.96 / √(n − 1), about nineteen of twenty correlations of unrelated ranks are not."""
+    if not abs(correlation) > 1.96 / math.sqrt(count - 1):
+        return "no more than chance may give"
+    return f"the higher the one, the {'higher' if correlation > 0 else 'lower'} the other"

@@ -1,0 +1,188 @@
+"""The second exercise's runs as one table of records, and the table that its report shows."""
+
+import math
+
+import pandas as pd
+
+from ptb.architectures import FIFTEEN, FULL, KINDS, NAMES, PAIR, REPORTED, tag
+from ptb.runs import Run, gather
+from ptb.texts import frame
+
+FLOWING = (*PAIR, "LSTM")  # whose gradients are shown
+
+
+# ---------------------------------------------------------------- the records
+def experiments(runs: list[Run]) -> pd.DataFrame:
+    """A row a run of the exercise, by architecture, then optimiser, then number, larger first.
+
+    To what `gather` has it adds the run's tag (with its scale, where scales differ), and seconds
+    and perplexities at the best epoch and at the end: running (training with dropout, over the
+    epoch), plain (training text without dropout, after it) and valid.
+    """
+    table = gather(runs)
+    table = table[table["experiment"].isin(FULL)] if len(table) else table
+    if table.empty:
+        return table
+    table = table.join(pd.DataFrame([_curve(run) for run in table["run"]], index=table.index))
+    if table["scale"].nunique() == 1:
+        table["tag"] = table["experiment"]
+    order = [table["cell"].map(KINDS.index), table["optimiser"].map(optimiser)]
+    keys = pd.DataFrame(dict(enumerate([*order, table["experiment"], -table["scale"]])))
+    return table.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
+
+
+def _curve(run: Run) -> dict:
+    history, metrics = run.history, run.metrics
+    found = {"tag": tag(run.setting), "device": metrics.get("device", "cpu"), "unigram": math.nan}
+    best = metrics["best_epoch"]
+    for when, epoch in (("best", best), ("end", len(history))):
+        row = history.iloc[epoch - 1] if best else dict.fromkeys(history, math.nan)
+        names = {"running": "train_running", "plain": "train", "valid": "valid", "at": "seconds"}
+        found |= {f"{name}_{when}": row[column] for name, column in names.items()}
+    if best:
+        found["unigram"] = run.analysis["unigram"]
+    return found
+
+
+def optimiser(name: str) -> str:
+    """The optimiser as the exercise calls it."""
+    return {"sgd": "SGD", "adamw": "Adam"}[name]
+
+
+def core(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs that can be compared: those at the scale that most experiments have; by experiment.
+
+    Of scales that are level the largest. Runs that diverged before an epoch ended are left out.
+    """
+    counts = table.groupby("scale")["experiment"].nunique()
+    scale = max(counts.index, key=lambda value: (counts[value], value))
+    same = table[(table["scale"] == scale) & table["valid"].notna()]
+    return same.drop_duplicates("experiment").set_index("experiment", drop=False)
+
+
+def largest(table: pd.DataFrame, names=FLOWING) -> list[pd.Series]:
+    """The run at the largest scale of each of the named experiments that is there."""
+    found = [table[(table["experiment"] == name) & table["valid"].notna()] for name in names]
+    return [rows.loc[rows["scale"].idxmax()] for rows in found if len(rows)]
+
+
+def best_of_each(table: pd.DataFrame) -> list[pd.Series]:
+    """The best run on validation of each architecture, as far as they can be compared."""
+    runs = core(table)
+    groups = [runs[runs["cell"] == cell] for cell in KINDS]
+    return [group.loc[group["valid"].idxmin()] for group in groups if len(group)]
+
+
+def qualities(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a run that has texts: perplexity, and how its texts are.
+
+    loss: of the sampled texts to the run's judge, less that judge's on real text, nats a word;
+    repetition: of the greedy ones, the share of groups of three words that a text had before.
+    """
+    rows = []
+    for _, row in table[table["valid"].notna()].iterrows():
+        if row["run"].judged:
+            texts = frame(row["run"])
+            drawn = texts["temperature"] == 1
+            found = {"tag": row["tag"], "cell": row["cell"], "valid": row["valid"]}
+            found |= {"loss": texts.loc[drawn, "loss"].mean()}
+            rows.append(found | {"repetition": texts.loc[~drawn, "repetition"].mean()})
+    return pd.DataFrame(rows, columns=["tag", "cell", "valid", "loss", "repetition"])
+
+
+def greedy_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """The greedy texts of the two models that the exercise looks at closely, each with its run.
+
+    Where neither is there, of the best of each architecture.
+    """
+    rows = largest(table, PAIR) or best_of_each(table)
+    frames = [frame(row["run"]).assign(run=row["tag"]) for row in rows]
+    texts = pd.concat(frames, ignore_index=True)
+    return texts[texts["temperature"] == 0]
+
+
+def appendix(table: pd.DataFrame) -> list[pd.Series]:
+    """The runs whose texts are shown as a whole: the pair, and the best Transformer."""
+    best = [row for row in best_of_each(table) if row["cell"] == "transformer"]
+    return [row for row in largest(table, PAIR) + best if row["run"].texts]
+
+
+# ---------------------------------------------------------------- the table
+def results(table: pd.DataFrame) -> pd.DataFrame:
+    """The exercise's one table, as text; see `results_caption`."""
+    rows = [_result(row) for _, row in table.iterrows()]
+    found = pd.DataFrame(rows)
+    return found if (found["solution"] != "–").any() else found.drop(columns="solution")
+
+
+SHORT = NAMES | {"transformer": "TF"}
+
+
+def _result(row: pd.Series) -> dict:
+    best = "–" if pd.isna(row["best_epoch"]) else f"{row['best_epoch']:.0f}"
+    return {
+        "run": row["tag"],
+        "model": f"{SHORT[row['cell']]} {row['layers']}×{row['hidden']}",
+        "step": f"{optimiser(row['optimiser'])} {row['lr']:g}",
+        "B": f"{row['batch_size']}",
+        "p": f"{row['dropout']:g}",
+        "par.": f"{row['parameters'] / 1e6:.2f}",
+        "s": number(row["at_end"], 0),
+        "best": f"{best}/{row['epochs']}" + ("*" if row["status"] == "diverged" else ""),
+        "train": number(row["running_best"]),
+        "valid": number(row["valid"]),
+        "train, end": number(row["running_end"]),
+        "valid, end": number(row["valid_end"]),
+        "solution": reported(row),
+    }
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A perplexity as the table shows it."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}" if value < 1e5 else f"{value:.0e}".replace("e+0", "e")
+
+
+def reported(row: pd.Series) -> str:
+    """The solution's best validation perplexity and its epoch, for a run that is like its own."""
+    if row["corpus"] != "ptb" or row["scale"] != 1 or row["experiment"] not in REPORTED:
+        return "–"
+    theirs = REPORTED[row["experiment"]]
+    return f"{theirs.valid:.1f} ({theirs.epoch})"
+
+
+def best_rows(table: pd.DataFrame) -> list[int]:
+    """The places of each architecture's best run on validation, at each scale."""
+    of_the_exercise = table[table["experiment"].isin(FIFTEEN) & table["valid"].notna()]
+    return sorted(of_the_exercise.groupby(["cell", "scale"])["valid"].idxmin())
+
+
+def results_caption(table: pd.DataFrame) -> str:
+    """The table's caption: what its shorthand means, and which runs are scaled."""
+    starred = " *: it diverged." if (table["status"] == "diverged").any() else ""
+    theirs = " solution: what a solution of the exercise reports as its best validation "
+    theirs += "perplexity (and its epoch), for the runs that are like its own."
+    shown = (results(table).columns == "solution").any()
+    return (
+        "The runs, by architecture, then optimiser. The number of a run is the exercise's. "
+        "model: layers × units, TF is the Transformer; step: optimiser and its constant learning "
+        "rate; B: rows of a batch; p: probability of dropping; par.: millions of parameters; s: "
+        "seconds of training; best: "
+        f"epoch of the best validation perplexity, of how many.{starred} Perplexities: train is "
+        "measured with dropout while the epoch runs, valid without after it; both at the best "
+        "epoch (valid of the weights as they are saved), then at the end. Bold: the best of each "
+        f"architecture.{theirs if shown else ''}{scales(table)}"
+    )
+
+
+def scales(table: pd.DataFrame) -> str:
+    """Which runs are scaled, for captions; nothing where none is."""
+    scaled = table[table["scale"] < 1]
+    if scaled.empty:
+        return ""
+    factors = ", ".join(f"×{scale:g}" for scale in sorted(scaled["scale"].unique()))
+    full = ", ".join(sorted(table.loc[table["scale"] == 1, "tag"]))
+    whose = f"Scaled runs are marked ({factors}), at full size are {full}"
+    whose = whose if full else f"All runs are scaled ({factors})"
+    return f" {whose}: scaled are the exercise's widths and epochs."
