@@ -10,6 +10,7 @@ from test_cells import LAYERS
 from torch import nn
 
 from ptb.architectures import FULL
+from ptb.layers import dropout
 from ptb.model import WeightsError, build, load_weights, parameter_table
 from ptb.setting import Setting
 
@@ -287,3 +288,43 @@ def test_weights_of_another_setting_are_refused_and_nothing_changes(other, diffe
         load_weights(model, dict(saved.named_parameters()))
     assert "\n" not in str(error.value)
     assert all(map(torch.equal, model.parameters(), before))
+
+
+# ---------------------------------------------------------------- beyond the exercise
+def test_the_same_mask_holds_for_all_steps_of_a_window_and_no_longer():
+    model = make(small(dropout=0.5, same_mask=True, embedding=64, hidden=64)).train()
+    ones = torch.ones(6, 3, 64, dtype=torch.float64)
+    first, second = model._drop(ones), model._drop(ones)
+    assert (first == first[:1]).all() and set(first.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(first, second)
+    assert not torch.equal(first[:, 0], first[:, 1])  # rows of the batch have masks of their own
+    assert torch.equal(model.eval()._embed(window()[0]), model.embedding(window()[0]))
+
+
+def test_a_dropped_word_is_zero_wherever_the_window_has_it():
+    model = make(small(word_dropout=0.4), vocabulary=50).train()
+    x, _ = window(steps=40, vocabulary=50)
+    ratio = (model._embed(x) / model.embedding(x)).mean(2)  # (T, B)
+    for word in x.unique():
+        (factor,) = ratio[x == word].round(decimals=3).unique().tolist()
+        assert factor in (0.0, pytest.approx(1 / 0.6, abs=1e-2))
+    assert 0 < (ratio == 0).double().mean() < 0.8
+    assert torch.equal(model.eval()._embed(x), model.embedding(x))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropped_recurrent_weights_are_dropped_at_all_steps(cell):
+    setting = small(cell, layers=1, weight_drop=0.5)
+    model, (x, y) = make(setting).train(), window()
+    state = model.initial_state(3)
+    torch.manual_seed(5)
+    loss, _ = model.loss(x, y, state)
+    loss.backward()
+    (layer,) = model.layers
+    torch.manual_seed(5)
+    mask = dropout(torch.ones_like(layer.weight_hh), 0.5)
+    assert 0 < (mask == 0).sum() < mask.numel()
+    assert ((layer.weight_hh.grad == 0) == (mask == 0)).all()
+    with torch.no_grad():
+        layer.weight_hh.mul_(mask)
+    assert model.eval().loss(x, y, state)[0].item() == pytest.approx(loss.item(), abs=1e-12)
