@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study report architectures demo-architectures publish lab test test-browser torture bench bench-reading
+.PHONY: setup demo study report architectures demo-architectures publish student lab test test-browser torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -31,6 +31,9 @@ architectures: setup  ## the second exercise on Penn Treebank: days on a CPU; SC
 
 publish: setup  ## your finished study becomes the published one
 	$(BIN)/python -m ptb.study publish dropout
+
+student: setup  ## cells.ipynb with its solutions blanked out: notebooks/student/cells.ipynb
+	$(BIN)/python -m ptb.student
 
 bench: setup  ## tokens a second against a plain loop and the limit: report/benchmark.json
 	$(BIN)/python benchmarks/throughput.py

@@ -1,7 +1,9 @@
 """The notebooks' room: what a notebook may call, from one import, and what only they need."""
 
+import inspect
 import os
 import re
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
@@ -66,8 +68,8 @@ __all__ = [
     "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs", "findings",
     "gather", "generate", "load", "load_model", "model_table", "neighbour_table", "panels",
     "parameter_count", "passage", "perplexity", "read_text", "recipe", "relative", "remeasure",
-    "result", "run_folder", "setting_table", "show", "surprises", "table", "texts", "title_page",
-    "token_losses", "train", "use_threads", "written",
+    "result", "run_folder", "setting_table", "show", "source", "surprises", "table", "texts",
+    "title_page", "token_losses", "train", "use_threads", "written",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -239,6 +241,13 @@ def title_page(
     display(Markdown(text), metadata={"paper": paper})
 
 
+def source(function) -> Markdown:
+    """A function's lines as they stand in its file."""
+    lines, first = inspect.getsourcelines(function)
+    place = f"`{relative(Path(inspect.getsourcefile(function)))}`, from line {first}:"
+    return Markdown(f"{place}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
+
+
 def relative(path: Path) -> str:
     """A path as seen from the repository's root, where it is inside."""
     path = path.resolve()
@@ -268,7 +277,7 @@ def result(run: Run) -> Table | Markdown:
         caption += "reached." if reached else "not reached."
     if "sliding" in metrics:
         caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
-        caption += f"the {run.setting.bptt} before it, on all splits but the training split."
+        caption += f"the {run.setting.bptt} before it, on validation and test."
     return table(pd.DataFrame(rows), caption, "tab:result")
 
 

@@ -234,8 +234,11 @@ def check_names(names, known: tuple[str, ...] = NAMES) -> None:
 
 
 def bar(setting: Setting) -> int | None:
-    """The validation perplexity that the exercise asks to get below; None beyond Penn Treebank."""
-    if setting.corpus != "ptb":
+    """The validation perplexity that the exercise asks to get below.
+
+    None beyond Penn Treebank, and for the Transformer, of which that exercise knows nothing.
+    """
+    if setting.corpus != "ptb" or setting.cell == "transformer":
         return None
     return 100 if setting.dropout else 125
 
@@ -253,16 +256,17 @@ _PTB = {
 }
 _EMBEDDED = dict.fromkeys(_PTB, {"lr": 10.0, "epochs": 6})
 # The LSTM's widths, so that both have the same embedding and output layer; d_k = 50 is near the 64
-# of Vaswani et al. and the feed-forward is four times as wide as the rest, as theirs.
-_TRANSFORMER = {"heads": 4, "feedforward": 800, "optimiser": "adamw", "lr": 0.001}
-# Tuned by short trials on the embedded corpus alone; on Penn Treebank it is their guess.
+# of Vaswani et al. and the feed-forward is four times as wide as the rest, as theirs. Rates from
+# 0.0005 to 0.004 were tried on the embedded corpus alone: 0.001 and 0.002 differ by less than 1%.
+# Penn Treebank, with six times as many steps an epoch, has the lower one untried.
+_TRANSFORMER = {"heads": 4, "feedforward": 800, "optimiser": "adamw"}
 _PTB |= {
-    ("transformer", False): _TRANSFORMER | {"epochs": 5, "attention_dropout": 0.0},
-    ("transformer", True): _TRANSFORMER | {"epochs": 16},
+    ("transformer", False): _TRANSFORMER | {"lr": 0.001, "epochs": 5, "attention_dropout": 0.0},
+    ("transformer", True): _TRANSFORMER | {"lr": 0.001, "epochs": 16},
 }
 _EMBEDDED |= {
-    ("transformer", False): _TRANSFORMER | {"epochs": 6, "attention_dropout": 0.0},
-    ("transformer", True): _TRANSFORMER | {"epochs": 6},
+    ("transformer", False): _TRANSFORMER | {"lr": 0.002, "epochs": 4, "attention_dropout": 0.0},
+    ("transformer", True): _TRANSFORMER | {"lr": 0.002, "epochs": 6},
 }
 _RATES = {"sgd": 2.0, "adamw": 0.002}  # to begin a search with
 
@@ -271,7 +275,8 @@ def recipe(cell: str, dropout: float, corpus: str = "ptb", **chosen) -> Setting:
     """The setting that this repository recommends for a cell and a dropout rate.
 
     Whatever is chosen beside them replaces the recipe's own; None leaves it to the recipe. The
-    transformer's was tuned on the embedded corpus; on Penn Treebank it was not.
+    transformer's rate comes from short trials on the embedded corpus; on Penn Treebank neither it
+    nor the number of epochs was tried.
     """
     setting = Setting(dropout=dropout, corpus=corpus)
     key = _checked("cell", str, cell), setting.dropout > 0

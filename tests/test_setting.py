@@ -192,6 +192,7 @@ def test_bar_of_the_exercise():
     assert bar(Setting()) == 125
     assert bar(Setting(dropout=0.1)) == 100
     assert bar(Setting(corpus="embedded")) is None
+    assert bar(Setting(**TRANSFORMER)) is None
 
 
 @pytest.mark.parametrize(("cell", "optimiser"), [("lstm", "adamw"), ("transformer", "sgd")])

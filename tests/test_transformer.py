@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import make_corpus
 from torch import nn
 
+import ptb_utils as pu
 from ptb import evaluation, transformer
 from ptb.corpus import windows
 from ptb.evaluation import generate, load_model, sliding_losses, summary, surprise, token_losses
@@ -393,18 +395,34 @@ def test_greedy_text_goes_on_beyond_the_window(prompt):
 
 
 # ---------------------------------------------------------------- training
-def test_training_learns_and_records_both_evaluations(tiny_corpus, tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Run:
     chosen = {"optimiser": "adamw", "lr": 0.02, "epochs": 6, "batch_size": 4, "bptt": 9}
-    metrics = train(small(**chosen), tiny_corpus, tmp_path)
-    run = Run(tmp_path)
-    model = load_model(run, tiny_corpus)
+    folder = tmp_path_factory.mktemp("transformer")
+    train(small(**chosen), make_corpus(), folder)
+    return Run(folder)
+
+
+def test_training_learns_and_records_both_evaluations(trained, tiny_corpus):
+    metrics, model = trained.metrics, load_model(trained, tiny_corpus)
     assert metrics["valid"]["perplexity"] < 2.2
     for split in ("valid", "test"):
         losses = sliding_losses(model, tiny_corpus[split])
         assert metrics["sliding"][split] == summary(losses)
         assert metrics["sliding"][split]["tokens"] == metrics[split]["tokens"]
         assert metrics["sliding"][split]["loss"] != metrics[split]["loss"]
-    assert set(metrics["sliding"]) == {"valid", "test"} and faults(run) is None
+    assert set(metrics["sliding"]) == {"valid", "test"} and faults(trained) is None
+
+
+def test_result_and_evaluation_show_both(trained, tiny_corpus):
+    metrics, shown = trained.metrics, pu.result(trained)
+    sliding = [f"{metrics['sliding'][split]['perplexity']:.2f}" for split in ("valid", "test")]
+    assert list(shown.frame["sliding"]) == ["–", *sliding]
+    assert shown.frame["perplexity"][1] == f"{metrics['valid']['perplexity']:.2f}"
+    assert "of each word given the 9 before it" in shown.caption
+    measured = pu.remeasure(trained, load_model(trained, tiny_corpus), tiny_corpus).frame
+    assert list(measured["split"])[3:] == ["valid, sliding", "test, sliding"]
+    assert list(measured["equal"]) == ["yes"] * 5
 
 
 def test_recurrent_runs_record_no_sliding_evaluation(tiny_corpus, tiny_setting, tmp_path):
