@@ -128,7 +128,7 @@ def _result(row: pd.Series) -> dict:
     return {
         "run": row["tag"],
         "model": f"{SHORT[row['cell']]} {row['layers']}×{row['hidden']}",
-        "step": f"{optimiser(row['optimiser'])} {row['lr']:g}",
+        "step": f"{optimiser(row['optimiser'])} {_rate(row['lr'])}",
         "B": f"{row['batch_size']}",
         "p": f"{row['dropout']:g}",
         "par.": f"{row['parameters'] / 1e6:.2f}",
@@ -140,6 +140,10 @@ def _result(row: pd.Series) -> dict:
         "valid, end": number(row["valid_end"]),
         "solution": reported(row),
     }
+
+
+def _rate(lr: float) -> str:
+    return f"{lr:g}" if lr >= 0.01 else f"{lr:.0e}".replace("e-0", "e-")
 
 
 def number(value: float, digits: int = 1) -> str:
