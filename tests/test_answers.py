@@ -85,7 +85,7 @@ def test_a_row_has_the_best_epoch_and_the_end(tmp_path):
     row = rows.loc["3.2a"]
     assert (row["model"], row["step"], row["B"], row["p"]) == (
         "GRU 2×512",
-        "Adam 0.001",
+        "Adam 1e-3",
         "128",
         "0.5",
     )
