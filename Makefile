@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study records report publish student lab test test-browser torture bench bench-reading
+.PHONY: setup demo study records report architectures demo-architectures publish student lab test \
+	test-browser torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
@@ -23,6 +24,14 @@ records: setup  ## the same four settings by their long recipes
 
 report: setup  ## the PDF report of your own study
 	$(BIN)/python -m ptb.study report dropout
+
+demo-architectures: setup  ## the second exercise's settings, scaled, on the embedded corpus, and their report
+	$(BIN)/python -m ptb.study run demo-architectures
+	$(BIN)/python -m ptb.study report demo-architectures
+
+architectures: setup  ## the second exercise on Penn Treebank: days on a CPU; SCALE=0.25, ONLY="3.1d 3.2a", DEVICE=cuda, WORKERS=1
+	$(BIN)/python -m ptb.study run architectures $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+	$(BIN)/python -m ptb.study report architectures
 
 publish: setup  ## your finished study becomes the published one
 	$(BIN)/python -m ptb.study publish dropout

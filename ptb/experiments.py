@@ -66,6 +66,11 @@ def largest(table: pd.DataFrame, names=FLOWING) -> list[pd.Series]:
     return [rows.loc[rows["scale"].idxmax()] for rows in found if len(rows)]
 
 
+def named(row: pd.Series) -> str:
+    """A run as legends name it: its tag and its architecture."""
+    return row["tag"] if row["experiment"] == "LSTM" else f"{row['tag']} {NAMES[row['cell']]}"
+
+
 def best_of_each(table: pd.DataFrame) -> list[pd.Series]:
     """The best run on validation of each architecture, as far as they can be compared."""
     runs = core(table)
@@ -123,7 +128,7 @@ def _result(row: pd.Series) -> dict:
     return {
         "run": row["tag"],
         "model": f"{SHORT[row['cell']]} {row['layers']}×{row['hidden']}",
-        "step": f"{optimiser(row['optimiser'])} {row['lr']:g}",
+        "step": f"{optimiser(row['optimiser'])} {_rate(row['lr'])}",
         "B": f"{row['batch_size']}",
         "p": f"{row['dropout']:g}",
         "par.": f"{row['parameters'] / 1e6:.2f}",
@@ -135,6 +140,10 @@ def _result(row: pd.Series) -> dict:
         "valid, end": number(row["valid_end"]),
         "solution": reported(row),
     }
+
+
+def _rate(lr: float) -> str:
+    return f"{lr:g}" if lr >= 0.01 else f"{lr:.0e}".replace("e-0", "e-")
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -181,8 +190,12 @@ def scales(table: pd.DataFrame) -> str:
     scaled = table[table["scale"] < 1]
     if scaled.empty:
         return ""
+    if table["scale"].nunique() == 1:
+        factor = scaled["scale"].iloc[0]
+        return f" All runs are scaled: the exercise's widths and epochs times {factor:g}."
     factors = ", ".join(f"×{scale:g}" for scale in sorted(scaled["scale"].unique()))
-    full = ", ".join(sorted(table.loc[table["scale"] == 1, "tag"]))
-    whose = f"Scaled runs are marked ({factors}), at full size are {full}"
-    whose = whose if full else f"All runs are scaled ({factors})"
-    return f" {whose}: scaled are the exercise's widths and epochs."
+    full = ", ".join(sorted(table.loc[table["scale"] == 1, "tag"])) or "no other"
+    return (
+        f" Runs marked {factors} have the exercise's widths and epochs times that; at full size: "
+        f"{full}."
+    )

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ptb.architectures import KINDS, NAMES
-from ptb.experiments import best_of_each, largest, optimiser, qualities
+from ptb.experiments import best_of_each, largest, named, optimiser, qualities
 from ptb.figures import HEIGHT, WIDTH
 
 CLOCK = {"epoch": "epoch", "seconds": "seconds of training"}
@@ -46,7 +47,7 @@ def _finish(figure: Figure, axes: Iterable[Axes], table: pd.DataFrame) -> None:
         place.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("perplexity")
     _cut(axes[0], table)
-    _plain_ticks(axes[0])
+    _plain_ticks(axes[0].yaxis)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside right upper")
 
@@ -57,15 +58,15 @@ def _cut(axes: Axes, table: pd.DataFrame) -> None:
     axes.set_ylim(low, min(high, 1.5 * guessing))
 
 
-def _plain_ticks(axes: Axes) -> None:
-    """Numbers as 100 and 200, not as powers of ten."""
-    low, high = axes.get_ylim()
+def _plain_ticks(axis: Axis) -> None:
+    """Numbers as 100 and 200 on a logarithmic axis, not powers of ten."""
+    low, high = axis.get_view_interval()
     if high / low < 5:
-        axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def grouped(table: pd.DataFrame, by: str) -> Figure:
@@ -99,7 +100,7 @@ def steps(table: pd.DataFrame) -> Figure:
     for row in best_of_each(table):
         found, colour = row["run"].analysis["steps"], COLOURS[row["cell"]]
         place = range(1, len(found["fresh"]) + 1)
-        name = f"{row['tag']} {NAMES[row['cell']]}"
+        name = named(row)
         axes.plot(place, found["fresh"], ".-", ms=4, color=colour, label=f"{name}, fresh")
         if row["cell"] != "transformer":
             axes.plot(place, found["carried"], "--", color=colour, label=f"{name}, carried")
@@ -115,8 +116,8 @@ def flow(table: pd.DataFrame, rescaled: bool) -> Figure:
         for place, when in zip(axes, ("before", "after"), strict=True):
             norms = np.array(row["run"].analysis["flow"][when]["average"], dtype=float)
             norms = _rescaled(norms) if rescaled else norms
-            label = f"{row['tag']} {NAMES[row['cell']]}"
-            place.plot(range(1, len(norms) + 1), norms, color=COLOURS[row["cell"]], label=label)
+            steps = range(1, len(norms) + 1)
+            place.plot(steps, norms, color=COLOURS[row["cell"]], label=named(row))
             place.set(xlabel="step of the window", title=f"{when} training")
     axes[0].set_ylabel("norm of the gradient" + (", rescaled" if rescaled else ""))
     if not rescaled:
@@ -150,6 +151,7 @@ def quality(table: pd.DataFrame) -> Figure:
                 fontsize=6,
             )
         place.set(xscale="log", xlabel="validation perplexity", ylabel=label)
+        _plain_ticks(place.xaxis)
     for cell in found["cell"].unique():
         axes[0].plot([], [], "o", ms=4, color=COLOURS[cell], label=NAMES[cell])
     figure.legend(loc="outside upper center", ncols=4)

@@ -85,7 +85,7 @@ def test_a_row_has_the_best_epoch_and_the_end(tmp_path):
     row = rows.loc["3.2a"]
     assert (row["model"], row["step"], row["B"], row["p"]) == (
         "GRU 2×512",
-        "Adam 0.001",
+        "Adam 1e-3",
         "128",
         "0.5",
     )
@@ -129,7 +129,7 @@ def test_a_mixed_study_marks_its_runs_and_compares_like_with_like(mixed):
     assert set(experiments.core(mixed)["scale"]) == {0.25}
     assert [row["tag"] for row in experiments.largest(mixed)] == ["3.1d", "3.2a", "LSTM ×0.25"]
     said = experiments.scales(mixed)
-    assert "×0.25" in said and "at full size are 3.1d, 3.2a" in said
+    assert "Runs marked ×0.25 have" in said and "at full size: 3.1d, 3.2a." in said
     assert "3.2c ×0.25 (213.4)" in answers.generalisation(mixed)[0]
     assert answers.yardstick(mixed)[0].startswith("2 of 2 full-size runs")
 
