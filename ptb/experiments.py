@@ -8,6 +8,7 @@ from ptb.architectures import FIFTEEN, FULL, KINDS, NAMES, PAIR, REPORTED, tag
 from ptb.runs import Run, gather
 from ptb.texts import frame
 
+SHORT = NAMES | {"transformer": "TF"}
 FLOWING = (*PAIR, "LSTM")  # whose gradients are shown
 
 
@@ -118,9 +119,6 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
     rows = [_result(row) for _, row in table.iterrows()]
     found = pd.DataFrame(rows)
     return found if (found["solution"] != "–").any() else found.drop(columns="solution")
-
-
-SHORT = NAMES | {"transformer": "TF"}
 
 
 def _result(row: pd.Series) -> dict:

@@ -46,6 +46,7 @@ def _finish(figure: Figure, axes: Iterable[Axes], table: pd.DataFrame) -> None:
         place.set_xlabel(CLOCK[clock])
         place.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes[0].set_ylabel("perplexity")
+    axes[0].set_xlim(0.5, 1.1 * table["epochs"].max() + 0.5)  # room for a tag
     _cut(axes[0], table)
     _plain_ticks(axes[0].yaxis)
     handles, names = axes[0].get_legend_handles_labels()
@@ -55,7 +56,8 @@ def _finish(figure: Figure, axes: Iterable[Axes], table: pd.DataFrame) -> None:
 def _cut(axes: Axes, table: pd.DataFrame) -> None:
     guessing = max((row["run"].metrics["types"] for _, row in table.iterrows()), default=1)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, min(high, 1.5 * guessing))
+    if low < guessing:
+        axes.set_ylim(low, min(high, 1.5 * guessing))
 
 
 def _plain_ticks(axis: Axis) -> None:
@@ -81,7 +83,7 @@ def grouped(table: pd.DataFrame, by: str) -> Figure:
                 _curve(place, row, clock, "valid", color=colour, lw=1)
                 _write_tag(place, row, clock, colour)
         axes[0].plot([], [], color=colour, label=name)
-    axes[0].margins(x=0.12)
+    axes[1].margins(x=0.12)
     _finish(figure, axes, table)
     return figure
 

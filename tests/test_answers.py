@@ -147,7 +147,7 @@ def test_question_6_names_the_best_and_the_first_below(tmp_path):
     assert said[0].startswith("For generalisation: 3.2c (106.7): GRU, 2 layers of 512, Adam at")
     assert "3.2a is the first to get below 117.4" in said[1] and "after 8 seconds" in said[1]
     assert "3.2b is the first to get below 160.1" in said[2] and "after 1 seconds" in said[2]
-    assert "fewest seconds in all is 3.1a (0): it is number 15 of 16" in said[3]
+    assert "fewest seconds in all is 3.1a (0): it is number 14 of 15" in said[3]
 
 
 def test_question_7_says_which_optimiser_the_rate_matters_to(tmp_path):
@@ -207,9 +207,12 @@ def test_the_solutions_claims_are_held_against_the_runs(tmp_path):
 
 
 def test_yardstick_names_the_runs_that_are_worse(tmp_path):
-    assert answers.yardstick(make_study(tmp_path))[0].startswith("15 of 15 full-size runs are")
-    said = answers.yardstick(make_study(tmp_path / "worse", but(a2=116.0, b2=122.0)))
-    assert said[0].startswith("14 of 15") and said[1:] == ["3.2a is 5% above it."]
+    said = answers.yardstick(make_study(tmp_path))
+    assert said[0].startswith("14 of 14 full-size runs are")
+    assert said[1].endswith("alone give (3994 against 700); ours does not either.")
+    said = answers.yardstick(make_study(tmp_path / "worse", but(a2=116.0, b2=122.0, c1=300.0)))
+    assert said[0].startswith("13 of 14") and said[1].startswith("3.2a (116.0) is not: the solu")
+    assert said[2].endswith("ours does.")
 
 
 # ---------------------------------------------------------------- gradients, steps, texts

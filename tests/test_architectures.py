@@ -87,9 +87,7 @@ SCALED = [  # experiment, scale, hidden, embedding, feedforward, epochs
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "scale", *("hidden", "embedding", "feedforward", "epochs")), SCALED
-)
+@pytest.mark.parametrize("case", SCALED, ids=str)
 def test_scale_multiplies_widths_and_epochs(case):
     name, scale, hidden, embedding, feedforward, epochs = case
     found = at_scale(FULL[name], scale)
@@ -174,6 +172,26 @@ def test_publishing_takes_any_scale_and_no_weights(rooms):
     assert len(published) == 17 and Setting().name not in published
     files = {path.name for path in published[FULL["3.2a"].name].iterdir()}
     assert files == {"setting.json", "metrics.json", "train.ipynb", "texts.json", "judged.json"}
+
+
+def test_rebuilding_writes_the_second_reports_pdf_and_nothing_else(tmp_path, monkeypatch):
+    asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
+
+    def report(*arguments):
+        asked.append(arguments)
+        executed.write_text("executed")
+        executed.with_suffix(".pdf").write_text("printed")
+        return executed.with_suffix(".pdf")
+
+    for folder in (executed.parent, tmp_path / "report"):
+        folder.mkdir()
+    monkeypatch.setattr(study, "_report", report)
+    monkeypatch.setattr(study, "ROOT", tmp_path)
+    study.rebuild("architectures")
+    records = study.RECORDS / "architectures"
+    assert asked == [(records, records, "architectures.ipynb")]
+    assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
+    assert not executed.exists() and not (tmp_path / "README.md").exists()
 
 
 def test_a_missing_experiment_is_named_and_nothing_published(rooms):
