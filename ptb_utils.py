@@ -36,29 +36,10 @@ from ptb.evaluation import (
     token_losses,
 )
 from ptb.model import build, parameter_table
-from ptb.runs import (
-    RECORDS,
-    ROOT,
-    RUNS,
-    Run,
-    RunError,
-    faults,
-    find_runs,
-    four_settings,
-    gather,
-    left_out,
-)
-from ptb.setting import (
-    FOUR,
-    NAMES,
-    Setting,
-    SettingError,
-    bar,
-    check_names,
-    check_number,
-    meant,
-    recipe,
-)
+from ptb.recipes import FOUR, recipe
+from ptb.records import faults, find_runs, four_settings, gather, left_out
+from ptb.runs import RECORDS, ROOT, RUNS, Run, RunError
+from ptb.setting import NAMES, Setting, SettingError, bar, check_names, check_number, meant
 from ptb.source import EOS
 from ptb.training import check_device, train
 

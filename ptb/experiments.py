@@ -5,7 +5,8 @@ import math
 import pandas as pd
 
 from ptb.architectures import FIFTEEN, FULL, KINDS, NAMES, PAIR, REPORTED, tag
-from ptb.runs import Run, gather
+from ptb.records import gather
+from ptb.runs import Run
 from ptb.texts import frame
 
 SHORT = NAMES | {"transformer": "TF"}

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from ptb.findings import minutes
-from ptb.runs import RECORDS, ROOT, find_runs, four_settings, gather
+from ptb.records import find_runs, four_settings, gather
+from ptb.runs import RECORDS, ROOT
 
 TABLE = ROOT / "report" / "published.csv"
 

@@ -1,9 +1,9 @@
-"""`Setting`: every choice of one run, checked when made; the recipes; a run's name."""
+"""`Setting`: every choice of one run, checked when made; a run's name."""
 
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 
 
@@ -182,13 +182,17 @@ def meant(word: str, allowed) -> str:
     return f"did you mean {close[0]!r}?" if close else f"it can be {', '.join(map(repr, allowed))}"
 
 
+def check_choice(name: str, value) -> str:
+    """value, where it is one of name's CHOICES; else raises SettingError."""
+    if value not in CHOICES[name]:
+        allowed, likely = ", ".join(CHOICES[name]), meant(value, CHOICES[name])
+        raise SettingError(f"{name} = {value!r} is none of {allowed}: {likely}")
+    return value
+
+
 def _checked(name: str, kind: type, value):
     if name in CHOICES:
-        if value not in CHOICES[name]:
-            allowed = ", ".join(CHOICES[name])
-            likely = meant(value, CHOICES[name])
-            raise SettingError(f"{name} = {value!r} is none of {allowed}: {likely}")
-        return value
+        return check_choice(name, value)
     if kind is str or kind is bool:
         if not isinstance(value, kind):
             raise SettingError(f"{name} = {value!r} must be a {_KINDS[kind]}: {_meant_kind(kind)}")
@@ -253,57 +257,3 @@ def bar(setting: Setting) -> int | None:
     if setting.corpus != "ptb" or setting.cell == "transformer":
         return None
     return 100 if setting.dropout else 125
-
-
-# The exercise's four settings, the longest run first.
-FOUR = (("gru", 0.3), ("lstm", 0.3), ("gru", 0.0), ("lstm", 0.0))
-# The quick recipes: each brings its setting of the exercise under the bar in little time.
-_PTB = {
-    ("lstm", False): {"lr": 25.0, "epochs": 5},
-    ("gru", False): {"lr": 15.0, "epochs": 5},
-    ("rnn", False): {"lr": 5.0, "epochs": 6},
-    ("lstm", True): {"lr": 25.0, "epochs": 18},
-    ("gru", True): {"lr": 20.0, "epochs": 26},
-    ("rnn", True): {"lr": 5.0, "epochs": 16},
-}
-# The long recipes: the same four settings, as low on validation as we have brought them.
-LONG = {
-    ("gru", 0.35): {"weight_decay": 5e-6, "lr": 20.0, "epochs": 36},
-    ("lstm", 0.35): {"weight_decay": 5e-6, "lr": 25.0, "epochs": 36},
-    ("gru", 0.0): {"weight_decay": 1e-5},
-    ("lstm", 0.0): {"weight_decay": 1e-5},
-}
-_EMBEDDED = dict.fromkeys(_PTB, {"lr": 10.0, "epochs": 6})
-# The LSTM's widths, so that both have the same embedding and output layer; d_k = 50 is near the 64
-# of Vaswani et al. and the feed-forward is four times as wide as the rest, as theirs. Rates from
-# 0.0005 to 0.004 were tried on the embedded corpus alone: 0.001 and 0.002 differ by less than 1%.
-# Penn Treebank, with six times as many steps an epoch, has the lower one untried.
-_TRANSFORMER = {"heads": 4, "feedforward": 800, "optimiser": "adamw"}
-_PTB |= {
-    ("transformer", False): _TRANSFORMER | {"lr": 0.001, "epochs": 5, "attention_dropout": 0.0},
-    ("transformer", True): _TRANSFORMER | {"lr": 0.001, "epochs": 16},
-}
-_EMBEDDED |= {
-    ("transformer", False): _TRANSFORMER | {"lr": 0.002, "epochs": 4, "attention_dropout": 0.0},
-    ("transformer", True): _TRANSFORMER | {"lr": 0.002, "epochs": 6},
-}
-_RATES = {"sgd": 2.0, "adamw": 0.002}  # to begin a search with
-
-
-def recipe(cell: str, dropout: float, corpus: str = "ptb", **chosen) -> Setting:
-    """The setting that this repository recommends for a cell and a dropout rate.
-
-    Whatever is chosen beside them replaces the recipe's own; None leaves it to the recipe. The
-    transformer's rate comes from short trials on the embedded corpus; on Penn Treebank neither it
-    nor the number of epochs was tried.
-    """
-    setting = Setting(dropout=dropout, corpus=corpus)
-    key = _checked("cell", str, cell), setting.dropout > 0
-    best = {"cell": cell} | (_EMBEDDED if corpus == "embedded" else _PTB)[key]
-    check_names(chosen)
-    chosen = {k: v for k, v in chosen.items() if v is not None}
-    optimiser = chosen.get("optimiser")
-    if optimiser in _RATES and optimiser != best.get("optimiser", "sgd") and "lr" not in chosen:
-        rate = _RATES[optimiser]
-        raise SettingError(f"optimiser = {optimiser!r} needs a lr of its own: try lr = {rate:g}")
-    return replace(setting, **best | chosen)

@@ -22,18 +22,10 @@ from ptb.architectures import DEMO, at_scale
 from ptb.architectures import study as experiments
 from ptb.findings import epoch_line, markdown, readme_commands, readme_results
 from ptb.published import beside, recorded
-from ptb.runs import RECORDS, ROOT, RUNS, Run, faults, find_runs, write_atomically
-from ptb.setting import (
-    DEVICES,
-    FOUR,
-    LONG,
-    PlainError,
-    Setting,
-    SettingError,
-    check_number,
-    meant,
-    recipe,
-)
+from ptb.recipes import FOUR, LONG, recipe
+from ptb.records import faults, find_runs
+from ptb.runs import RECORDS, ROOT, RUNS, Run, write_atomically
+from ptb.setting import DEVICES, PlainError, Setting, SettingError, check_number, meant
 from ptb.texts import judge
 
 NOTEBOOKS = ROOT / "notebooks"

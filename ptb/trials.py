@@ -17,8 +17,9 @@ from filelock import FileLock
 
 from ptb.corpus import load
 from ptb.findings import epoch_line
+from ptb.recipes import recipe
 from ptb.runs import ROOT, RUNS, Run, write_atomically
-from ptb.setting import PlainError, Setting, SettingError, check_names, check_number, recipe
+from ptb.setting import PlainError, Setting, SettingError, check_names, check_number
 from ptb.training import train
 
 TABLE = ROOT / "report" / "trials.csv"
@@ -52,7 +53,9 @@ def record(run: Run, table: Path = TABLE) -> None:
 
 def read(table: Path = TABLE) -> pd.DataFrame:
     """Every trial so far, the best on validation first."""
-    return pd.read_csv(table).sort_values("valid", ignore_index=True)
+    rows = pd.read_csv(table)
+    since = {f.name: f.default for f in fields(Setting) if f.name in rows}  # choices that are new
+    return rows.fillna(since).sort_values("valid", ignore_index=True)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

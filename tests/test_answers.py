@@ -7,7 +7,8 @@ import pytest
 
 from ptb import answers, experiments
 from ptb.architectures import FIFTEEN, FULL, REPORTED, at_scale
-from ptb.runs import Run, find_runs
+from ptb.records import find_runs
+from ptb.runs import Run
 
 TEXTS = [
     {"temperature": heat, "start": "the", "text": "a b c d e"} for heat in (0.0,) * 8 + (1.0,) * 2

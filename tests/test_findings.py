@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from ptb import findings
-from ptb.runs import Run, four_settings, gather
-from ptb.setting import recipe
+from ptb.recipes import recipe
+from ptb.records import four_settings, gather
+from ptb.runs import Run
 
 PERPLEXITIES = {  # (cell, dropout): train, valid, test
     ("lstm", 0.0): (60.0, 120.0, 116.0),

@@ -21,8 +21,9 @@ from torture import results
 from ptb import study
 from ptb.corpus import load
 from ptb.findings import counts
-from ptb.runs import PUBLISHED, ROOT, Run, find_runs, gather
-from ptb.setting import FOUR, recipe
+from ptb.recipes import FOUR, recipe
+from ptb.records import find_runs, gather
+from ptb.runs import PUBLISHED, ROOT, Run
 from ptb.training import train
 
 NOTEBOOKS = ROOT / "notebooks"

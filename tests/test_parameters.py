@@ -10,8 +10,9 @@ import pytest
 
 import ptb_utils as pu
 from ptb.corpus import Corpus, embedded
+from ptb.recipes import recipe
 from ptb.runs import RECORDS, ROOT, Run
-from ptb.setting import PlainError, recipe
+from ptb.setting import PlainError
 from ptb.training import train
 
 NAN, INF = math.nan, math.inf

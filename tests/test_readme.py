@@ -8,7 +8,8 @@ import shlex
 import pytest
 from test_notebooks import ONE_THREAD, TINY, command, parameters
 
-from ptb.runs import RECORDS, ROOT, find_runs, four_settings, gather
+from ptb.records import find_runs, four_settings, gather
+from ptb.runs import RECORDS, ROOT
 from ptb.study import parse, with_tables
 
 README = (ROOT / "README.md").read_text()

@@ -21,21 +21,8 @@ import torch
 from safetensors.torch import save_file
 
 from ptb.model import WeightsError
-from ptb.runs import (
-    ANALYSIS,
-    HISTORY,
-    RECORDS,
-    Run,
-    RunError,
-    environment,
-    faults,
-    find_runs,
-    four_settings,
-    gather,
-    left_out,
-    write_atomically,
-    write_json,
-)
+from ptb.records import ANALYSIS, faults, find_runs, four_settings, gather, left_out
+from ptb.runs import HISTORY, RECORDS, Run, RunError, environment, write_atomically, write_json
 from ptb.setting import Setting
 
 SETTING = Setting(cell="gru", dropout=0.25, tied=True)

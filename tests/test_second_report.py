@@ -12,7 +12,8 @@ from ptb import study
 from ptb.architectures import FULL, PAIR, at_scale
 from ptb.architectures import study as experiments
 from ptb.corpus import Corpus, embedded
-from ptb.runs import Run, find_runs
+from ptb.records import find_runs
+from ptb.runs import Run
 from ptb.setting import SettingError
 from ptb.texts import judge
 from ptb.training import train

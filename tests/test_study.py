@@ -11,8 +11,9 @@ import pytest
 from distributed import LocalCluster
 
 from ptb import study
+from ptb.recipes import recipe
 from ptb.runs import PUBLISHED, Run
-from ptb.setting import Setting, recipe
+from ptb.setting import Setting
 
 TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
 

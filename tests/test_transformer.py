@@ -14,7 +14,8 @@ from ptb.corpus import windows
 from ptb.evaluation import generate, load_model, sliding_losses, summary, surprise, token_losses
 from ptb.graphs import StaticStep
 from ptb.model import build, parameter_table
-from ptb.runs import Run, faults
+from ptb.records import faults
+from ptb.runs import Run
 from ptb.setting import Setting
 from ptb.training import Trainer, train
 from ptb.transformer import (

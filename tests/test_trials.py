@@ -4,8 +4,9 @@ import pandas as pd
 import pytest
 
 from ptb import trials
+from ptb.recipes import recipe
 from ptb.runs import Run
-from ptb.setting import SettingError, recipe
+from ptb.setting import SettingError
 from ptb.training import train
 from ptb.trials import main, parse, record, row
 
