@@ -119,6 +119,8 @@ FAULTS = [
     (altered("setting.json", setting={"dropout": 2}), "setting.json is damaged (SettingError"),
     (altered("setting.json", setting={"droput": 0}), "setting.json is damaged (TypeError"),
     (says("samples.json", "[]"), "samples.json is damaged"),
+    (says("texts.json", "["), "texts.json is damaged"),
+    (says("judged.json", "{"), "judged.json is damaged"),
     (says("history.csv", ""), "history.csv is damaged (EmptyDataError"),
     (says("history.csv", "epoch,lr\n1,2\n"), "history.csv is damaged (ValueError: Usecols"),
     (rows_are(row(1, **FITS | {"valid": "x"})), "history.csv is damaged (ValueError: could not"),
@@ -156,8 +158,15 @@ def test_rounded_weights_may_differ_a_little_from_the_history(tmp_path):
 
 
 def test_published_records_have_no_faults():
-    assert len(find_runs(RECORDS / "dropout")) == 4
+    """Though they are older than texts, and have none."""
+    runs = find_runs(RECORDS / "dropout")
+    assert len(runs) == len(gather(runs)) == 4
     assert left_out(RECORDS / "dropout") == []
+
+
+def test_records_without_texts_have_none_and_are_gathered(tmp_path):
+    run = make_run(tmp_path)
+    assert (run.texts, run.judged) == ([], None) and len(gather([run])) == 1
 
 
 def test_other_folders_in_a_study_are_no_runs(tmp_path):
