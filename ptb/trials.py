@@ -47,7 +47,7 @@ def record(run: Run, table: Path = TABLE) -> None:
     with FileLock(table.with_suffix(".lock")):
         rows = pd.read_csv(table).to_dict("records") if table.exists() else []
         rows = [old for old in rows if old["run"] != run.setting.name] + [row(run)]
-        frame = pd.DataFrame(rows).sort_values(["cell", "dropout", "run"])
+        frame = pd.DataFrame(rows)[list(rows[-1])].sort_values(["cell", "dropout", "run"])
         write_atomically(table, frame.to_csv(index=False).encode())
 
 
