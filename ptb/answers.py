@@ -376,6 +376,8 @@ def correlation(table: pd.DataFrame) -> list[str]:
     sentences = []
     for name, what in about.items():
         value = found["valid"].rank().corr(found[name].rank())
+        if math.isnan(value):  # all are alike
+            continue
         sentences.append(
             f"Over {len(found)} models, Spearman's rank correlation of validation perplexity with "
             f"{what} is {value:+.2f}: {_verdict(value, len(found))}."

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from ptb.architectures import FIFTEEN, FULL, KINDS, NAMES, PAIR, REPORTED, tag
+from ptb.architectures import FIFTEEN, FULL, KINDS, NAMES, PAIR, REPORTED, Reported, tag
 from ptb.records import gather
 from ptb.runs import Run
 from ptb.texts import frame
@@ -135,8 +135,8 @@ def _result(row: pd.Series) -> dict:
         "best": f"{best}/{row['epochs']}" + ("*" if row["status"] == "diverged" else ""),
         "train": number(row["running_best"]),
         "valid": number(row["valid"]),
-        "train, end": number(row["running_end"]),
-        "valid, end": number(row["valid_end"]),
+        "train′": number(row["running_end"]),
+        "valid′": number(row["valid_end"]),
         "solution": reported(row),
     }
 
@@ -160,6 +160,25 @@ def reported(row: pd.Series) -> str:
     return f"{theirs.valid:.1f} ({theirs.epoch})"
 
 
+def beside(table: pd.DataFrame) -> pd.DataFrame:
+    """All that the solution reports, beside ours, for the runs that are like its own."""
+    like = table[[reported(row) != "–" for _, row in table.iterrows()]]
+    return pd.DataFrame([_beside(row, REPORTED[row["experiment"]]) for _, row in like.iterrows()])
+
+
+def _beside(row: pd.Series, theirs: Reported) -> dict:
+    return {
+        "run": row["tag"],
+        "best valid": number(row["valid"]),
+        "solution": number(theirs.valid),
+        "ours / its": f"{row['valid'] / theirs.valid:.2f}",
+        "train, end": number(row["running_end"]),
+        "solution's": number(theirs.train),
+        "seconds": number(row["at_end"], 0),
+        "its seconds": number(theirs.seconds, 0),
+    }
+
+
 def best_rows(table: pd.DataFrame) -> list[int]:
     """The places of each architecture's best run on validation, at each scale."""
     of_the_exercise = table[table["experiment"].isin(FIFTEEN) & table["valid"].notna()]
@@ -179,8 +198,8 @@ def results_caption(table: pd.DataFrame) -> str:
         "seconds of training; best: "
         f"epoch of the best validation perplexity, of how many.{starred} Perplexities: train is "
         "measured with dropout while the epoch runs, valid without after it; both at the best "
-        "epoch (valid of the weights as they are saved), then at the end. Bold: the best of each "
-        f"architecture.{theirs if shown else ''}{scales(table)}"
+        "epoch (valid of the weights as they are saved), then (′) at the end. Bold: the best of "
+        f"each architecture.{theirs if shown else ''}{scales(table)}"
     )
 
 

@@ -66,7 +66,8 @@ def _plain_ticks(axis: Axis) -> None:
     if high / low < 5:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     else:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+        crowded = axis.axis_name == "x" and high / low > 30
+        axis.set_major_locator(LogLocator(subs=(1,) if crowded else (1, 2, 5), numticks=12))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axis.set_minor_formatter(NullFormatter())
 
