@@ -1,14 +1,11 @@
 """The notebooks' room: what a notebook may call, from one import, and what only they need."""
 
-import inspect
 import os
 import re
-import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import fields, replace
 from difflib import get_close_matches
-from html import escape
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,14 +13,33 @@ import pandas as pd
 import torch
 from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
-from matplotlib.colors import to_hex
-from matplotlib.patches import Rectangle
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-from ptb import answers, experiments, figures, findings, panels, published, texts, trials
+from ptb import (
+    answers,
+    experiments,
+    figures,
+    findings,
+    observations,
+    panels,
+    published,
+    texts,
+    trials,
+)
 from ptb.architectures import FULL
 from ptb.cells import parameter_count
-from ptb.corpus import LOADERS, SPLITS, UNK, Corpus, find_own, load, windows
+from ptb.corpus import LOADERS, SPLITS, UNK, Corpus, find_own, load
+from ptb.display import (
+    Surprises,
+    Table,
+    as_it_is,
+    draw_windows,
+    passage,
+    relative,
+    show,
+    source,
+    table,
+)
 from ptb.evaluation import (
     encode,
     generate,
@@ -38,19 +54,20 @@ from ptb.evaluation import (
 from ptb.model import build, parameter_table
 from ptb.recipes import FOUR, recipe
 from ptb.records import faults, find_runs, four_settings, gather, left_out
-from ptb.runs import RECORDS, ROOT, RUNS, Run, RunError
+from ptb.runs import RECORDS, RUNS, Run, RunError
 from ptb.setting import NAMES, Setting, SettingError, bar, check_names, check_number, meant
 from ptb.source import EOS
-from ptb.training import check_device, train
+from ptb.trainer import check_device
+from ptb.training import train
 
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "check",
     "check_device", "check_number", "check_parameters", "choose_experiments", "choose_study",
     "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs", "findings",
-    "gather", "generate", "load", "load_model", "model_table", "neighbour_table", "panels",
-    "parameter_count", "passage", "perplexity", "published", "read_text", "recipe", "relative",
-    "remeasure", "result", "run_folder", "setting_table", "show", "source", "surprises", "table",
-    "texts", "title_page", "token_losses", "train", "trials", "use_threads", "written",
+    "gather", "generate", "load", "load_model", "model_table", "neighbour_table", "observations",
+    "panels", "parameter_count", "passage", "perplexity", "published", "read_text", "recipe",
+    "relative", "remeasure", "result", "run_folder", "setting_table", "show", "source", "surprises",
+    "table", "texts", "title_page", "token_losses", "train", "trials", "use_threads", "written",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -133,53 +150,6 @@ def use_threads(threads: int | None) -> None:
 
 
 # ---------------------------------------------------------------- tables and figures
-class Table:
-    """A data frame that shows as a table with a caption, in HTML and in the PDF.
-
-    bold are the places of the rows that stand out.
-    """
-
-    def __init__(self, frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()):
-        self.frame, self.caption, self.label, self.bold = frame, caption, label, list(bold)
-
-    def _styled(self, frame: pd.DataFrame, css: str):
-        styler = frame.style.hide(axis="index")
-        rows = pd.IndexSlice[frame.index[self.bold], :]
-        return styler.map(lambda value: css, subset=rows) if self.bold else styler
-
-    def _repr_html_(self) -> str:
-        styler = self._styled(self.frame, "font-weight: bold").format(escape="html")
-        # not as the table's <caption>, which is no wider than the table
-        return f"<p>{escape(self.caption)}</p>\n{styler.to_html()}"
-
-    def _repr_latex_(self) -> str:
-        styler = self._styled(self.frame.rename(columns=_latex), "textbf:--rwrap")
-        return styler.format(escape="latex").to_latex(
-            hrules=True, caption=_latex(self.caption), label=self.label, position_float="centering"
-        )
-
-    def __repr__(self) -> str:
-        return f"{self.caption}\n{self.frame.to_string(index=False)}"
-
-
-def _latex(text: str) -> str:
-    for character in "\\&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text
-
-
-def table(frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()) -> Table:
-    """frame as a captioned table, rows in bold; other text refers to it by its label."""
-    return Table(frame, caption, label, bold)
-
-
-def show(figure, caption: str, label: str) -> None:
-    """Displays a figure (or a plot's axes) with its caption, once."""
-    figure = getattr(figure, "figure", figure)
-    display(figure, metadata={"caption": caption, "label": label})
-    plt.close(figure)
-
-
 def setting_table(setting: Setting) -> Table:
     """The setting, a row a choice."""
     rows = [{"choice": f.name, "value": str(getattr(setting, f.name))} for f in fields(setting)]
@@ -222,19 +192,6 @@ def title_page(
     display(Markdown(text), metadata={"paper": paper})
 
 
-def source(function) -> Markdown:
-    """A function's lines as they stand in its file."""
-    lines, first = inspect.getsourcelines(function)
-    place = f"`{relative(Path(inspect.getsourcefile(function)))}`, from line {first}:"
-    return Markdown(f"{place}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
-
-
-def relative(path: Path) -> str:
-    """A path as seen from the repository's root, where it is inside."""
-    path = path.resolve()
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
 def result(run: Run) -> Table | Markdown:
     """Perplexities of the saved weights and, where the exercise sets one, the bar."""
     metrics, level = run.metrics, bar(run.setting)
@@ -267,16 +224,6 @@ def _sliding(metrics: dict, split: str) -> str:
     return f"{found['perplexity']:.2f}" if found else "–"
 
 
-def passage(text: str) -> Markdown:
-    """A model's text as a quotation, its `<unk>` and `$` shown as they are."""
-    return Markdown("> " + _as_it_is(text))
-
-
-def _as_it_is(text: str) -> str:
-    """text in Markdown, none of its characters a sign."""
-    return re.sub(r"([\\`*_<>$#\[\]~^|'])", r"\\\1", text)
-
-
 def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
     """The four settings' runs that a report shows, and a sentence that says whose they are.
 
@@ -307,7 +254,7 @@ def _lacking(table: pd.DataFrame, folder: Path) -> str:
     ]
     said = f" Missing: {', '.join(missing)}." if missing else ""
     reasons = left_out(folder)
-    return said + (f" Left out: {_as_it_is('; '.join(reasons))}." if reasons else "")
+    return said + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
 
 
 def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
@@ -329,7 +276,7 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     whose = f"The runs are {owner}, from `{relative(folder)}`.{experiments.scales(table)}"
     missing, reasons = _not_run(table), left_out(folder)
     whose += f" Missing: {', '.join(missing)}." if missing else ""
-    return table, whose + (f" Left out: {_as_it_is('; '.join(reasons))}." if reasons else "")
+    return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
 
 
 def _not_run(table: pd.DataFrame) -> list[str]:
@@ -346,7 +293,7 @@ def _written(row: pd.Series) -> str:
     loss = "" if pd.isna(row["loss"]) else f", loss {row['loss']:+.2f}"
     about = f"(repetition {row['repetition']:.2f}{loss})"
     whose = f"{row['run']}: " if "run" in row else ""
-    return f"{whose}**{_as_it_is(row['start'])}** {_as_it_is(row['text'])} *{_as_it_is(about)}*"
+    return f"{whose}**{as_it_is(row['start'])}** {as_it_is(row['text'])} *{as_it_is(about)}*"
 
 
 def find_run(run: str | None) -> Run:
@@ -431,37 +378,6 @@ def read_text(corpus: Corpus, name: str, text: str | None) -> list[int]:
     return ids
 
 
-class Surprises:
-    """Words, each coloured by its loss in bits; where there is no colour, the bits follow it."""
-
-    def __init__(self, words: list[str], bits: list[float]):
-        self.words, self.bits = words, bits
-        mean = sum(bits) / len(bits)
-        self.about = f"{mean:.2f} bits a word on average, a perplexity of {2**mean:.1f}."
-
-    def _repr_html_(self) -> str:
-        pairs = zip(self.words, self.bits, strict=True)
-        text = " ".join(_coloured(word, bits) for word, bits in pairs)
-        scale = " ".join(_coloured(f"{bits} bits", bits) for bits in (0, 4, 8, 12, 16))
-        return f'<p style="line-height: 2">{text}</p><p>{scale}; {self.about}</p>'
-
-    def _repr_markdown_(self) -> str:
-        pairs = zip(self.words, self.bits, strict=True)
-        text = " ".join(f"{_as_it_is(word)}^{bits:.0f}^" for word, bits in pairs)
-        return f"> {text}\n\nRaised: bits. {self.about}"
-
-    def __repr__(self) -> str:
-        pairs = zip(self.words, self.bits, strict=True)
-        return " ".join(f"{word} ({bits:.1f})" for word, bits in pairs) + f"\n{self.about}"
-
-
-def _coloured(word: str, bits: float) -> str:
-    """A word on a background from white to orange at 16 bits; the bits show under the pointer."""
-    colour = to_hex(plt.get_cmap("Oranges")(min(bits, 16) / 16 * 0.7))
-    style = f"background-color: {colour}; color: black; padding: 2px"
-    return f'<span style="{style}" title="{bits:.1f} bits">{escape(word)}</span>'
-
-
 def surprises(model, corpus: Corpus, ids: list[int]) -> Surprises:
     """A text, each word with its loss in bits given the words before it."""
     return Surprises([corpus.words[i] for i in ids], surprise(model, corpus, ids))
@@ -486,34 +402,6 @@ def neighbour_table(model, corpus: Corpus, ids: list[int], count: int = 5) -> Ta
             rows.append({"word": "" if rank else corpus.words[word]} | cells)
     caption = "The words nearest to some words, with the cosine of their vectors."
     return table(pd.DataFrame(rows), caption, "tab:neighbours")
-
-
-# ---------------------------------------------------------------- how text becomes windows
-def draw_windows(text: str, batch_size: int, bptt: int, offset: int):
-    """A drawing of how a text becomes rows and windows, as `ptb.corpus.windows` cuts it."""
-    words = text.split()
-    cut = list(windows(torch.arange(len(words)), batch_size, bptt, offset))
-    rows = torch.cat([x for x, _ in cut]).T.tolist()  # (B, L), indices of words
-    figure, axes = plt.subplots(figsize=(9, 0.45 * batch_size + 1.2), layout="constrained")
-    for row, line in enumerate(rows):
-        for step, word in enumerate(line):
-            _draw_word(axes, step, -row - 1, words[word], step // bptt)
-        axes.text(-0.1, -row - 0.5, f"row {row + 1}", ha="right", va="center", fontsize=9)
-    for n, (x, _) in enumerate(cut):
-        axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
-    used = {word for line in rows for word in line}
-    rest = ", ".join(f"“{word}”" for n, word in enumerate(words) if n not in used)
-    note = f"read by no row this time: {rest}; the state goes from window to window along each row"
-    axes.text(0, -batch_size - 0.6, note, fontsize=8, color="dimgrey")
-    axes.set(xlim=(-0.8, len(rows[0])), ylim=(-batch_size - 0.8, 0.8))
-    axes.axis("off")
-    return figure
-
-
-def _draw_word(axes, left: int, bottom: int, word: str, window: int) -> None:
-    colour = plt.get_cmap("Pastel1")(window)
-    axes.add_patch(Rectangle((left, bottom), 1, 1, fc=colour, ec="white"))
-    axes.text(left + 0.5, bottom + 0.5, word, ha="center", va="center", fontsize=9)
 
 
 # ---------------------------------------------------------------- progress, live

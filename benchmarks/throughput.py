@@ -25,7 +25,7 @@ from ptb.corpus import Corpus
 from ptb.products import product
 from ptb.runs import ROOT, environment, write_json
 from ptb.setting import Setting
-from ptb.training import Trainer
+from ptb.trainer import Trainer
 
 T, B, H, V = 35, 20, 200, 10_000
 ROUNDS, STEPS = 7, 15

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ptb import answers, experiments
+from ptb import answers, experiments, observations
 from ptb.architectures import FIFTEEN, FULL, REPORTED, at_scale
 from ptb.records import find_runs
 from ptb.runs import Run
@@ -231,9 +231,9 @@ def test_yardstick_names_the_runs_that_are_worse(tmp_path):
 def test_half_lives_before_and_after_training(tmp_path):
     flows = {"3.1d": {"falls": (0.5, 0.25)}, "3.2a": {"falls": (0.5, 2**-0.125)}}
     table = make_study(tmp_path, **flows)
-    rows = answers.flow_table(table).set_index(["run", "training"])["half-life"]
+    rows = observations.flow_table(table).set_index(["run", "training"])["half-life"]
     assert rows["3.1d", "after"] == "0.50" and rows["3.2a", "after"] == "8.00"
-    said = answers.flows(table)
+    said = observations.flows(table)
     assert said[0].startswith("GRU: the gradient halves every 1.00 steps before training and every")
     assert "8.00 after it: training lengthens its reach" in said[0]
     assert said[-1] == (
@@ -244,7 +244,7 @@ def test_half_lives_before_and_after_training(tmp_path):
 
 def test_along_the_window_the_verb_follows_the_losses(tmp_path):
     steps = {"carried": [4.0] * 35, "fresh": [3.0] + [4.0] * 34}
-    said = answers.along_the_window(make_study(tmp_path, **{"3.1b": {"steps": steps}}))
+    said = observations.along_the_window(make_study(tmp_path, **{"3.1b": {"steps": steps}}))
     assert "fresh start, the loss rises from 3.00 at the first step to 4.00" in said[0]
     assert "with the state carried, the loss stays level from 4.00" in said[0]
     assert "fresh start, the loss falls from 5.00" in said[1] and "carried" not in said[2]
@@ -255,12 +255,12 @@ def judged(table, cost):
     for _, row in table.iterrows():
         record = {"judge": "x", "real": 4.0, "losses": [4.0 + cost(row["valid"])] * len(TEXTS)}
         row["run"].write("judged.json", record)
-    return answers.correlation(table)
+    return observations.correlation(table)
 
 
 def test_whether_quality_follows_perplexity_is_counted(tmp_path):
     table = make_study(tmp_path)
-    assert answers.correlation(table) == []  # no text was judged
+    assert observations.correlation(table) == []  # no text was judged
     said = judged(table, math.log)[0]
     assert "Over 16 models" in said and "+1.00: the higher the one, the higher the other" in said
     assert "-1.00: the higher the one, the lower" in judged(table, lambda valid: -valid)[0]
@@ -280,7 +280,7 @@ def test_the_abstract_counts_the_exercises_settings(tmp_path):
 def test_an_incomplete_study_still_has_its_answers(tmp_path, names):
     table = make_study(tmp_path, {name: VALID[name] for name in names})
     questions = (answers.generalisation, answers.rates, answers.gru, answers.sizes)
-    rest = (answers.transformers, answers.claims, answers.flows, answers.along_the_window)
-    for answer in (*questions, *rest, answers.correlation, answers.yardstick):
+    rest = (answers.transformers, answers.claims, observations.flows, observations.along_the_window)
+    for answer in (*questions, *rest, observations.correlation, answers.yardstick):
         assert "nan" not in answers.bullets(answer(table))
     assert len(experiments.greedy_texts(table))

@@ -9,7 +9,7 @@ from ptb import study
 from ptb.architectures import FIFTEEN, FULL, REPORTED, at_scale, tag
 from ptb.architectures import study as experiments
 from ptb.setting import Setting, SettingError
-from ptb.training import learning_rate, make_optimiser
+from ptb.trainer import learning_rate, make_optimiser
 
 TABLE = """
 3.1a rnn sgd 1 128 512 2 .8

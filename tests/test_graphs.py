@@ -6,7 +6,7 @@ import torch
 from ptb.corpus import windows
 from ptb.graphs import StaticStep
 from ptb.setting import Setting
-from ptb.training import Trainer, learning_rate
+from ptb.trainer import Trainer, learning_rate
 
 
 def trained(trainer, step, corpus):

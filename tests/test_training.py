@@ -10,13 +10,13 @@ from test_evaluation import word_by_word
 from test_model import KINDS, Torchs
 from torture import CASES, results
 
-from ptb import training
 from ptb.corpus import windows
 from ptb.evaluation import load_model, perplexity, step_losses, token_losses, unigram
 from ptb.flow import flow
 from ptb.runs import HISTORY, Run, RunError
 from ptb.setting import Setting
-from ptb.training import Trainer, learning_rate, train
+from ptb.trainer import Trainer, learning_rate
+from ptb.training import train
 
 FILES = {
     "setting.json",
@@ -62,7 +62,7 @@ def test_steps_follow_the_schedule_within_an_epoch(tiny_setting, tiny_corpus, mo
         asked.append(epoch + fraction)
         return learning_rate(setting, epoch, fraction, cuts)
 
-    monkeypatch.setattr(training, "learning_rate", recorded)
+    monkeypatch.setattr("ptb.trainer.learning_rate", recorded)
     trainer = Trainer(tiny_setting(), tiny_corpus)
     trainer.run_epoch()
     steps = trainer.steps
@@ -248,7 +248,7 @@ def test_samples_and_analysis_are_of_this_corpus(finished, tiny_corpus):
 def test_weights_kept_are_the_best_on_validation_not_the_last(
     tiny_setting, tiny_corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(training, "learning_rate", lambda _, epoch, *__: (5, 5, 100)[epoch])
+    monkeypatch.setattr("ptb.trainer.learning_rate", lambda _, epoch, *__: (5, 5, 100)[epoch])
     metrics = train(tiny_setting(epochs=3), tiny_corpus, tmp_path)
     history = Run(tmp_path).history
     best, last = history["valid"].min(), history["valid"].iloc[-1]
@@ -446,7 +446,7 @@ def blow_up(when):
 
 
 def diverge(setting, corpus, folder, monkeypatch, when) -> Run:
-    monkeypatch.setattr(training, "learning_rate", blow_up(when))
+    monkeypatch.setattr("ptb.trainer.learning_rate", blow_up(when))
     assert train(setting, corpus, folder)["status"] == "diverged"
     return Run(folder)
 
@@ -493,7 +493,7 @@ def test_loss_too_large_for_a_perplexity_is_divergence(
     on_step, tiny_setting, tiny_corpus, tmp_path, monkeypatch
 ):
     """The loss is some thousands, far from infinite, when its exponential is infinite."""
-    monkeypatch.setattr(training, "learning_rate", lambda *_: 1e5)
+    monkeypatch.setattr("ptb.trainer.learning_rate", lambda *_: 1e5)
     metrics = train(tiny_setting(clip=0.0), tiny_corpus, tmp_path, on_step=on_step)
     assert metrics["status"] == "diverged"
     assert 1e3 < float(metrics["reason"].split()[1]) < math.inf

@@ -17,7 +17,8 @@ from ptb.model import build, parameter_table
 from ptb.records import faults
 from ptb.runs import Run
 from ptb.setting import Setting
-from ptb.training import Trainer, train
+from ptb.trainer import Trainer
+from ptb.training import train
 from ptb.transformer import (
     DecoderLayer,
     FeedForward,

@@ -18,7 +18,8 @@ from conftest import make_corpus, make_setting
 
 from ptb import training
 from ptb.runs import Run
-from ptb.training import Trainer, train
+from ptb.trainer import Trainer
+from ptb.training import train
 
 CASES = {
     "momentum": {"momentum": 0.9, "lr": 1.0, "dropout": 0.3},
