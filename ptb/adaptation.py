@@ -1,0 +1,129 @@
+"""What finished models reach with more than one fixed model: rows beside the study's own.
+
+A softmax temperature, dynamic evaluation (Krause et al. 2018), an ensemble. What they need is
+chosen on validation; the test split is measured once. `python -m ptb.adaptation STUDY` measures the
+runs of your study and writes runs/STUDY/adaptation.json.
+"""
+
+import argparse
+import copy
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ptb.corpus import SPLITS, Corpus, load, windows
+from ptb.evaluation import load_model, perplexity, token_losses
+from ptb.model import LanguageModel
+from ptb.records import find_runs
+from ptb.runs import RUNS, Run, write_json
+from ptb.setting import PlainError
+
+TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
+RATES = (0.03, 0.1, 0.3)  # of dynamic evaluation, for the mean loss of a window
+DECAYS = (0.0, 0.002)  # a window, towards the trained weights
+WINDOW = 5  # tokens between updates, as in Krause et al.
+PART = 15_000  # tokens of validation that choose rate and decay: the whole would take hours
+
+
+class AdaptationError(PlainError):
+    """A study without models that can be measured."""
+
+
+def heated(model: LanguageModel, temperature: float) -> LanguageModel:
+    """A copy whose next-word probabilities are softmax(logits / temperature)."""
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        if copied.output.weight is copied.embedding.weight:  # tied: the embedding stays as it is
+            copied.output.weight = torch.nn.Parameter(copied.output.weight.clone())
+        copied.output.weight.div_(temperature)
+        copied.output.bias.div_(temperature)
+    return copied
+
+
+def ensemble(losses: list[Tensor]) -> Tensor:
+    """Each token's loss in nats, (n,), of the mean of the models' probabilities."""
+    return math.log(len(losses)) - torch.stack([-loss for loss in losses]).logsumexp(0)
+
+
+def dynamic_perplexity(model: LanguageModel, ids: Tensor, lr: float, decay: float) -> float:
+    """Perplexity of a split's ids (n,) with the weights adapted to what was read so far.
+
+    Each window is scored first; then θ ← θ − lr ∇L + decay (θ₀ − θ), dropout off. The split is read
+    as one row: with several side by side, a model would have read what comes later in the text.
+    """
+    adapted = copy.deepcopy(model).eval()
+    parameters = list(adapted.parameters())
+    start = [p.detach().clone() for p in parameters]
+    state, total = adapted.initial_state(1), 0.0
+    for x, y in windows(ids, 1, WINDOW):
+        loss, state = adapted.loss(x, y, state)
+        total += loss.item() * len(y)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, gradients, alpha=-lr)
+            torch._foreach_lerp_(parameters, start, decay)
+    return math.exp(total / (len(ids) - 1))
+
+
+def _at_best_temperature(model: LanguageModel, corpus: Corpus) -> dict:
+    valid = {t: perplexity(token_losses(heated(model, t), corpus["valid"])) for t in TEMPERATURES}
+    best = min(valid, key=valid.get)
+    test = perplexity(token_losses(heated(model, best), corpus["test"]))
+    return {"kind": "temperature", "chosen": f"{best:g}", "valid": valid[best], "test": test}
+
+
+def _dynamically(model: LanguageModel, corpus: Corpus) -> dict:
+    """Rate and decay by a part of the validation split, then both splits with them."""
+    part = corpus["valid"][:PART]
+    tried = {(lr, d): dynamic_perplexity(model, part, lr, d) for lr in RATES for d in DECAYS}
+    lr, decay = min(tried, key=tried.get)
+    found = {split: dynamic_perplexity(model, corpus[split], lr, decay) for split in SPLITS[1:]}
+    return {"kind": "dynamic evaluation", "chosen": f"rate {lr:g}, decay {decay:g}"} | found
+
+
+def _together(models: list[LanguageModel], corpus: Corpus) -> dict:
+    found = {
+        split: perplexity(ensemble([token_losses(model, corpus[split]) for model in models]))
+        for split in SPLITS[1:]
+    }
+    return {"kind": "ensemble", "chosen": f"all {len(models)}"} | found
+
+
+def adapt(runs: list[Run]) -> list[dict]:
+    """A row for each run and kind: what was chosen on validation, and both perplexities.
+
+    The last row is the ensemble of all of them. The runs are of one corpus and have weights.
+    """
+    corpus = load(runs[0].setting.corpus)
+    models, rows = [load_model(run, corpus) for run in runs], []
+    for run, model in zip(runs, models, strict=True):
+        for way in (_at_best_temperature, _dynamically):
+            rows.append({"run": run.folder.name} | way(model, corpus))
+            print(rows[-1], flush=True)
+    return [*rows, {"run": ""} | _together(models, corpus)]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m ptb.adaptation", description=__doc__)
+    parser.add_argument("study", help="the name of a study in runs/")
+    folder = RUNS / parser.parse_args(arguments).study
+    try:
+        write_json(folder / "adaptation.json", adapt(_weighed(folder)))
+    except PlainError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _weighed(study: Path) -> list[Run]:
+    runs = [run for run in find_runs(study) if (run.folder / "weights.safetensors").exists()]
+    if not runs:
+        raise AdaptationError(f"no finished run with weights in {study}: train the study first")
+    return runs
+
+
+if __name__ == "__main__":
+    sys.exit(main())
