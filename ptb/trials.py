@@ -53,9 +53,10 @@ def record(run: Run, table: Path = TABLE) -> None:
 
 def read(table: Path = TABLE) -> pd.DataFrame:
     """Every trial so far, the best on validation first."""
-    rows = pd.read_csv(table)
-    since = {f.name: f.default for f in fields(Setting) if f.name in rows}  # choices that are new
-    return rows.fillna(since).sort_values("valid", ignore_index=True)
+    rows = pd.read_csv(table, converters={"experiment": str})  # else "" is read as NaN
+    since = {field.name: field.default for field in fields(Setting)}  # for choices that are newer
+    missing = {name: value for name, value in since.items() if name not in rows}
+    return rows.assign(**missing).fillna(since).sort_values("valid", ignore_index=True)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

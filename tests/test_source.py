@@ -102,6 +102,8 @@ def test_embedded_splits_end_with_a_sentence_and_share_the_vocabulary():
 class SourceModel:
     """The source as a language model over a corpus's ids: its state is the belief (B, S)."""
 
+    window = None
+
     def __init__(self, source: Source, words: tuple[str, ...]):
         columns = [source.words.index(word) for word in words]
         self.start = torch.tensor(source.start)

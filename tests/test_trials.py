@@ -73,3 +73,13 @@ def test_a_run_of_any_study_can_be_recorded(tmp_path, tiny_corpus, tiny_setting)
     record(Run(tmp_path / "run"), tmp_path / "trials.csv")
     table = pd.read_csv(tmp_path / "trials.csv")
     assert list(table["run"]) == [setting.name] == [row(Run(tmp_path / "run"))["run"]]
+
+
+def test_rows_older_than_a_choice_have_its_default(tmp_path, tiny_corpus, tiny_setting):
+    train(tiny_setting(epochs=1), tiny_corpus, tmp_path / "run")
+    record(Run(tmp_path / "run"), tmp_path / "trials.csv")
+    older = pd.read_csv(tmp_path / "trials.csv").drop(columns=["same_mask", "biases", "experiment"])
+    older.to_csv(tmp_path / "trials.csv", index=False)
+    (found,) = trials.read(tmp_path / "trials.csv").to_dict("records")
+    assert (found["same_mask"], found["biases"], found["experiment"]) == (False, 2, "")
+    assert "biases" not in trials.shown(trials.read(tmp_path / "trials.csv"))
