@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import ptb_utils as pu
-from ptb import corpus
+from ptb import corpus, display
 from ptb.corpus import CorpusError, find_penn_treebank, load, penn_treebank, windows
 from ptb.runs import ROOT
 from ptb.setting import SettingError
@@ -179,7 +179,7 @@ def test_a_folder_is_recorded_as_seen_from_the_repository(tmp_path, monkeypatch)
     root = tmp_path / "repository"
     full = write_texts(root / "texts" / "mytext")
     (root / "notebooks").mkdir()
-    for module in (corpus, pu):
+    for module in (corpus, display):
         monkeypatch.setattr(module, "ROOT", root)
     monkeypatch.chdir(root / "notebooks")
     settings = {check(typed) for typed in (full, "../texts/mytext", "texts/mytext")}
