@@ -157,19 +157,26 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
+TRIED = {
+    "lr": "learning rate",
+    "dropout": "dropout",
+    "weight_decay": "weight decay",
+    "epochs": "epochs",
+}
+
+
 def trials(table: pd.DataFrame) -> Figure:
-    """Validation perplexity of every trial over its learning rate, dropout and epochs."""
-    axes_of = {"lr": "learning rate", "dropout": "dropout", "epochs": "epochs"}
+    """Validation perplexity of every trial, over each of the choices that were TRIED."""
     figure, axes = plt.subplots(
-        1, len(axes_of), figsize=(2 * WIDTH, HEIGHT), sharey=True, layout="constrained"
+        2, 2, figsize=(WIDTH, 2 * HEIGHT), sharey=True, layout="constrained"
     )
     named = table.assign(cell=table["cell"].str.upper()).sort_values("cell", ascending=False)
-    for place, (choice, name) in zip(axes, axes_of.items(), strict=True):
+    for place, (choice, name) in zip(axes.flat, TRIED.items(), strict=True):
         sns.scatterplot(
-            named, x=choice, y="valid", hue="cell", style="cell", legend=place is axes[-1], ax=place
+            named, x=choice, y="valid", hue="cell", style="cell", markers=["o", "s"], s=40, ax=place
         )
         place.set(xlabel=name, ylabel="validation perplexity")
-    axes[-1].legend(title=None)
+        place.legend(title=None)
     return figure
 
 

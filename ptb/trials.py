@@ -45,7 +45,7 @@ def row(run: Run) -> dict:
 def record(run: Run, table: Path = TABLE) -> None:
     """Puts a finished run's row into the table, in place of an older one of the same setting."""
     with FileLock(table.with_suffix(".lock")):
-        rows = pd.read_csv(table).to_dict("records") if table.exists() else []
+        rows = read(table).to_dict("records") if table.exists() else []
         rows = [old for old in rows if old["run"] != run.setting.name] + [row(run)]
         frame = pd.DataFrame(rows)[list(rows[-1])].sort_values(["cell", "dropout", "run"])
         write_atomically(table, frame.to_csv(index=False).encode())
@@ -56,7 +56,9 @@ def read(table: Path = TABLE) -> pd.DataFrame:
     rows = pd.read_csv(table, converters={"experiment": str})  # else "" is read as NaN
     since = {field.name: field.default for field in fields(Setting)}  # for choices that are newer
     missing = {name: value for name, value in since.items() if name not in rows}
-    return rows.assign(**missing).fillna(since).sort_values("valid", ignore_index=True)
+    kinds = {field.name: field.type for field in fields(Setting)}
+    rows = rows.assign(**missing).fillna(since).astype(kinds)
+    return rows.sort_values("valid", ignore_index=True)
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:

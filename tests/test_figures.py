@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from test_findings import make_run, make_table
 
@@ -75,3 +76,21 @@ def test_breakdown_draws_perplexities_over_the_first_runs(tmp_path, kind):
     np.testing.assert_allclose(drawn[1].get_ydata(), np.exp([-0.4, -0.2]))
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1–9\n403", "10+\n7"]
     assert len(drawn) == 4
+
+
+def test_every_trial_is_a_point_over_each_choice():
+    table = pd.DataFrame(
+        {
+            "cell": ["lstm", "gru", "gru"],
+            "valid": [90.0, 95.0, 100.0],
+            "lr": [25.0, 20.0, 15.0],
+            "dropout": [0.4, 0.3, 0.0],
+            "weight_decay": [1e-5, 0.0, 2e-5],
+            "epochs": [30, 20, 5],
+        }
+    )
+    figure = figures.trials(table)
+    for place, choice in zip(figure.axes, figures.TRIED, strict=True):
+        points = {tuple(xy) for xy in place.collections[0].get_offsets().tolist()}
+        assert points == set(zip(table[choice], table["valid"], strict=True))
+        assert {text.get_text() for text in place.get_legend().get_texts()} == {"LSTM", "GRU"}
