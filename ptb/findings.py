@@ -9,8 +9,9 @@ import pandas as pd
 from ptb.comparison import compare
 from ptb.corpus import SPLITS
 from ptb.figures import label, schedule
-from ptb.setting import Setting, bar
+from ptb.setting import TRANSFORMER_ONLY, Setting, bar
 
+SECOND = ("experiment", "scale")  # of the second exercise, whose report has a table of its own
 SHOWN = ("cell", "dropout", "corpus", "seed", "lr", "schedule", "optimiser", "hold", "decay")
 
 
@@ -80,7 +81,8 @@ def _differing(table: pd.DataFrame) -> list[str]:
 def common(table: pd.DataFrame) -> str:
     """The choices that all runs share, in one line."""
     differing, first = _differing(table), table.iloc[0]
-    names = [f.name for f in fields(Setting) if f.name not in (*SHOWN, *differing)]
+    known = (*SHOWN, *differing, *SECOND, *TRANSFORMER_ONLY)
+    names = [f.name for f in fields(Setting) if f.name not in known]
     return ", ".join(f"{name.replace('_', ' ')} {_plain(first[name])}" for name in names)
 
 

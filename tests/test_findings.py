@@ -114,6 +114,7 @@ def test_recipes_show_what_differs_and_share_the_rest(tmp_path):
     table = make_table(tmp_path)
     assert "epochs" not in findings.recipes(table).columns
     assert "epochs 3" in findings.common(table) and "hidden 200" in findings.common(table)
+    assert "heads" not in findings.common(table) and "experiment" not in findings.common(table)
 
 
 def test_gathering_keeps_the_better_of_two_runs_of_one_setting(tmp_path):
