@@ -57,7 +57,7 @@ def read(table: Path = TABLE) -> pd.DataFrame:
     since = {field.name: field.default for field in fields(Setting)}  # for choices that are newer
     missing = {name: value for name, value in since.items() if name not in rows}
     kinds = {field.name: field.type for field in fields(Setting)}
-    rows = rows.assign(**missing).fillna(since).astype(kinds)
+    rows = rows.assign(**missing).astype(dict.fromkeys(since, object)).fillna(since).astype(kinds)
     return rows.sort_values("valid", ignore_index=True)
 
 
