@@ -18,6 +18,7 @@ class StaticStep:
     def __init__(self, trainer):
         setting, device = trainer.setting, trainer.device
         self.model, self.parameters, self.clip = trainer.model, trainer.parameters, setting.clip
+        self.decay = setting.weight_decay
         self.x, self.y = torch.zeros(
             2, setting.bptt, setting.batch_size, dtype=torch.int64, device=device
         )
@@ -37,6 +38,7 @@ class StaticStep:
         loss, state = self.model.loss(self.x, self.y, self.state)
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
+            torch._foreach_mul_(self.parameters, 1 - self.lr * self.decay)
             # not in place: two biases may have one gradient
             changes = torch._foreach_mul(gradients, self.lr * self._shrink(gradients))
             torch._foreach_sub_(self.parameters, changes)

@@ -172,7 +172,7 @@ def _watch(futures: dict[Future, Setting], folder: Path) -> None:
 
 def report(study: str) -> Path:
     """Executes the report's notebook for your study and makes its PDF, in runs/STUDY."""
-    return _report(RUNS / study, RUNS / study, notebook(study))
+    return _report(RUNS / study, notebook(study))
 
 
 def notebook(study: str) -> str:
@@ -180,8 +180,8 @@ def notebook(study: str) -> str:
     return "architectures.ipynb" if study in SECOND else "report.ipynb"
 
 
-def _report(study: Path, folder: Path, name: str = "report.ipynb") -> Path:
-    executed = folder / name
+def _report(study: Path, name: str) -> Path:
+    executed = study / name
     papermill.execute_notebook(
         NOTEBOOKS / name,
         executed,
@@ -234,7 +234,7 @@ def rebuild(study: str) -> None:
     study = study if study in SECOND else MAIN
     if study == MAIN:
         _rebuild_tables()
-    pdf = _report(RECORDS / study, RECORDS / study, notebook(study))
+    pdf = _report(RECORDS / study, notebook(study))
     pdf.with_suffix(".ipynb").unlink()
     pdf.replace(published_pdf(study))
 

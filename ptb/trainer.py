@@ -10,10 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from ptb.corpus import SPLITS, Corpus, windows
-from ptb.evaluation import (
-    perplexity,
-    token_losses,
-)
+from ptb.evaluation import perplexity, token_losses
 from ptb.graphs import GraphedStep
 from ptb.model import LanguageModel, build
 from ptb.products import keep_memory
@@ -88,8 +85,7 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
-        beside = setting.average or setting.weight_decay  # what a graph's step has not
-        graphed = self.plain_sgd and not beside and not on_cpu
+        graphed = self.plain_sgd and not setting.average and not on_cpu
         self.graphed = GraphedStep(self) if graphed else None
 
     def _seed(self, epoch: int) -> None:

@@ -19,7 +19,9 @@ def trained(trainer, step, corpus):
     return losses, [p.detach() for p in trainer.parameters], state
 
 
-@pytest.mark.parametrize("choices", [{}, {"clip": 0.0}, {"dropout": 0.4}, {"clip": 0.01}])
+@pytest.mark.parametrize(
+    "choices", [{}, {"clip": 0.0}, {"dropout": 0.4}, {"clip": 0.01}, {"weight_decay": 0.02}]
+)
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
 def test_static_steps_are_the_trainers(cell, choices, tiny_corpus):
     setting = Setting(cell, hidden=7, embedding=5, bptt=6, batch_size=4, lr=3.0, **choices)
