@@ -158,7 +158,11 @@ class Setting:
                 f"must be hidden = {self.hidden}"
             )
         if transformer and self.hidden % self.heads:
-            raise SettingError(f"heads = {self.heads} do not divide hidden = {self.hidden}")
+            divisors = (n for n in range(1, self.hidden + 1) if self.hidden % n == 0)
+            close = min(divisors, key=lambda n: abs(n - self.heads))
+            raise SettingError(
+                f"heads = {self.heads} must divide hidden = {self.hidden}: did you mean {close}?"
+            )
 
     def __str__(self):
         of = f"{self.experiment}-" if self.experiment else ""

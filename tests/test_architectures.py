@@ -189,7 +189,7 @@ def test_rebuilding_writes_the_second_reports_pdf_and_nothing_else(tmp_path, mon
     monkeypatch.setattr(study, "ROOT", tmp_path)
     study.rebuild("architectures")
     records = study.RECORDS / "architectures"
-    assert asked == [(records, records, "architectures.ipynb")]
+    assert asked == [(records, "architectures.ipynb")]
     assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
     assert not executed.exists() and not (tmp_path / "README.md").exists()
 

@@ -43,7 +43,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"corpus": 3}, ["corpus = 3", "text", "quotes"]),
     ({"tied": True, "embedding": 100}, ["tied = True", "embedding = hidden", "100", "200"]),
     ({"optimiser": "adamw", "momentum": 0.9}, ["momentum = 0.9", "sgd", "adamw", "use 0"]),
-    ({"cell": "transformer"}, ["heads = 16 do not divide hidden = 200"]),
+    ({"cell": "transformer"}, ["heads = 16 must divide hidden = 200"]),
     ({**TRANSFORMER, "embedding": 100}, ["embedding = 100", "must be hidden = 200"]),
     ({**TRANSFORMER, "tied": True}, ["tied = True is for recurrent cells", "use False"]),
     ({**TRANSFORMER, "init": 0.2}, ["init = 0.2 is for recurrent cells", "use 0.1"]),
