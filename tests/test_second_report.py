@@ -49,7 +49,7 @@ def mixed_study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(mixed_study):
     """The executed notebook and its PDF."""
-    return study._report(mixed_study, mixed_study, "architectures.ipynb")
+    return study._report(mixed_study, "architectures.ipynb")
 
 
 @pytest.fixture(scope="module")
