@@ -23,7 +23,7 @@ from ptb.model import WeightsError
 from ptb.setting import PlainError, Setting
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS, RECORDS = ROOT / "runs", ROOT / "report" / "records"
+NOTEBOOKS, RUNS, RECORDS = ROOT / "notebooks", ROOT / "runs", ROOT / "report" / "records"
 HISTORY = ["epoch", "lr", "train_running", "train", "valid", "test", "seconds", "tokens_per_second"]
 PUBLISHED = (
     "setting.json",
@@ -160,6 +160,11 @@ class Run:
     def done(self) -> bool:
         """Whether the run finished or diverged: metrics.json is written last and whole."""
         return (self.folder / "metrics.json").exists()
+
+    @property
+    def complete(self) -> bool:
+        """Whether it is done and its executed notebook whole."""
+        return self.done and (self.folder / "train.ipynb").exists()
 
     @property
     def files(self) -> list[Path]:

@@ -1,10 +1,8 @@
-"""Studies: named lists of settings, run as notebooks on an executor, reported and published."""
+"""Runs the settings of a study as notebooks, on an executor; the command line of studies."""
 
 import argparse
 import multiprocessing
 import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
@@ -13,35 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from ptb import figures
-from ptb.architectures import DEMO, at_scale
-from ptb.architectures import study as experiments
-from ptb.findings import epoch_line, markdown, readme_commands, readme_results
-from ptb.published import beside, recorded
-from ptb.recipes import FOUR, LONG, recipe
+from ptb.architectures import at_scale
+from ptb.findings import epoch_line
+from ptb.publishing import publish, published_pdf, rebuild, report
 from ptb.records import faults, find_runs
-from ptb.runs import RECORDS, ROOT, RUNS, Run, write_atomically
+from ptb.runs import NOTEBOOKS, ROOT, RUNS, Run, write_atomically
 from ptb.setting import DEVICES, PlainError, Setting, SettingError, check_number, meant
+from ptb.studies import SECOND, STUDIES, StudyError
 from ptb.texts import judge
-
-NOTEBOOKS = ROOT / "notebooks"
-STUDIES = {
-    "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
-    "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
-    "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
-    "architectures": experiments("ptb"),
-    "demo-architectures": experiments("embedded", DEMO),
-}
-MAIN = "dropout"  # the study of the first report, and the one whose weights are published
-SECOND = ("architectures", "demo-architectures")  # of the second exercise, with a report of its own
-
-
-class StudyError(PlainError):
-    """A study that can't be run, reported or published; one line says why."""
 
 
 def execute(setting: Setting, folder: Path, device: str = "cpu", threads: int = 1) -> None:
@@ -120,7 +100,7 @@ def run_study(
     """Executes all settings that are not done, a line for each epoch; returns what failed."""
     todo = []
     for setting in settings:
-        done = _complete(folder / setting.name)
+        done = Run(folder / setting.name).complete
         print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
     futures = {executor.submit(execute, s, folder / s.name, device): s for s in todo}
@@ -152,11 +132,6 @@ def _failure(future: Future) -> str | None:
     return error and str(error)
 
 
-def _complete(folder: Path) -> bool:
-    """Whether a run is done and its executed notebook whole."""
-    return Run(folder).done and (folder / "train.ipynb").exists()
-
-
 def _watch(futures: dict[Future, Setting], folder: Path) -> None:
     """Prints each new row of each run's history until all have ended."""
     seen = {setting: len(Run(folder / setting.name).history) for setting in futures.values()}
@@ -168,101 +143,6 @@ def _watch(futures: dict[Future, Setting], folder: Path) -> None:
             for row in rows[seen[setting] :]:
                 print(epoch_line(setting, row), flush=True)
             seen[setting] = len(rows)
-
-
-def report(study: str) -> Path:
-    """Executes the report's notebook for your study and makes its PDF, in runs/STUDY."""
-    return _report(RUNS / study, notebook(study))
-
-
-def notebook(study: str) -> str:
-    """The name of the notebook that reports a study."""
-    return "architectures.ipynb" if study in SECOND else "report.ipynb"
-
-
-def _report(study: Path, name: str) -> Path:
-    executed = study / name
-    papermill.execute_notebook(
-        NOTEBOOKS / name,
-        executed,
-        {"study": str(study)},
-        cwd=NOTEBOOKS,
-        progress_bar=False,
-    )
-    export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
-    subprocess.run([*export, str(executed)], check=True)
-    return executed.with_suffix(".pdf")
-
-
-def publish(study: str) -> None:
-    """Copies your finished study to report/records; rebuilds the figures and the published PDF.
-
-    Of the second exercise an experiment may be there at any scale. Weights are large: they are
-    published of the main study alone.
-    """
-    runs = _finished(study)
-    shutil.rmtree(RECORDS / study, ignore_errors=True)
-    for run in runs:
-        (RECORDS / study / run.folder.name).mkdir(parents=True)
-        for file in run.files:
-            if study == MAIN or file.name != "weights.safetensors":
-                shutil.copyfile(file, RECORDS / study / run.folder.name / file.name)
-    rebuild(study)
-
-
-def _finished(study: str) -> list[Run]:
-    """Your complete runs of a study; raises StudyError where one is still to train."""
-    complete = [run for run in find_runs(RUNS / study) if _complete(run.folder)]
-    wanted = {_part(setting) for setting in STUDIES[study]}
-    runs = [run for run in complete if _part(run.setting) in wanted]
-    if missing := wanted - {_part(run.setting) for run in runs}:
-        names = ", ".join(sorted(missing))
-        raise StudyError(f"{study} is not finished: {names} is still to train")
-    return runs
-
-
-def _part(setting: Setting) -> str:
-    """What a run is of its study: an experiment, at whatever scale, or that very setting."""
-    return setting.experiment or setting.name
-
-
-def rebuild(study: str) -> None:
-    """The published report of a study's exercise, from report/records alone.
-
-    Of the first exercise the figures and the README's tables too.
-    """
-    study = study if study in SECOND else MAIN
-    if study == MAIN:
-        _rebuild_tables()
-    pdf = _report(RECORDS / study, notebook(study))
-    pdf.with_suffix(".ipynb").unlink()
-    pdf.replace(published_pdf(study))
-
-
-def _rebuild_tables() -> None:
-    table = recorded(MAIN)
-    figures.save_all(table, ROOT / "figures")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (ROOT / "README.md").write_text(with_tables(readme, table), encoding="utf-8")
-
-
-def published_pdf(study: str) -> Path:
-    """Where the published report of a study is."""
-    return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
-
-
-def with_tables(readme: str, table: pd.DataFrame) -> str:
-    """The README with its tables as the records have them, each between its two marks."""
-    tables = {
-        "results": readme_results(table),
-        "commands": readme_commands(table),
-        "published": markdown(beside()),
-    }
-    for name, text in tables.items():
-        begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
-        before, rest = readme.split(begin)
-        readme = before + begin + text + end + rest.split(end)[1]
-    return readme
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from torture import results
 from ptb import study
 from ptb.corpus import load
 from ptb.findings import counts
+from ptb.publishing import make_pdf
 from ptb.recipes import FOUR, recipe
 from ptb.records import find_runs, gather
 from ptb.runs import PUBLISHED, ROOT, Run
@@ -61,7 +62,7 @@ def tiny_study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(tiny_study):
     """The report of the tiny study: the executed notebook and its PDF."""
-    return study._report(tiny_study, "report.ipynb")
+    return make_pdf(tiny_study, "report.ipynb")
 
 
 def test_papermill_as_typed(tmp_path):
@@ -182,7 +183,7 @@ def test_an_incomplete_study_has_a_report_that_says_so(tiny_study, tmp_path):
     for run in (first, second):
         shutil.copytree(run.folder, tmp_path / run.folder.name)
     (tmp_path / second.folder.name / "samples.json").write_text("[")
-    pages = pypdf.PdfReader(study._report(tmp_path, "report.ipynb")).pages
+    pages = pypdf.PdfReader(make_pdf(tmp_path, "report.ipynb")).pages
     text = "".join("".join(page.extract_text() for page in pages).split())  # lines break anywhere
     assert "1of4," in text and "Missing:GRUwithdropout,LSTMwithdropout,LSTMwithout" in text
     assert f"Leftout:{second.folder.name}:samples.jsonisdamaged(JSONDecodeError" in text

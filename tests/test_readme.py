@@ -8,9 +8,10 @@ import shlex
 import pytest
 from test_notebooks import ONE_THREAD, TINY, command, parameters
 
+from ptb.publishing import with_tables
 from ptb.records import find_runs, four_settings, gather
 from ptb.runs import RECORDS, ROOT
-from ptb.study import parse, with_tables
+from ptb.study import parse
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)

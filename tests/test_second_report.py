@@ -8,10 +8,10 @@ import pytest
 from test_answers import VALID, make_experiment
 
 import ptb_utils as pu
-from ptb import study
 from ptb.architectures import FULL, PAIR, at_scale
 from ptb.architectures import study as experiments
 from ptb.corpus import Corpus, embedded
+from ptb.publishing import make_pdf
 from ptb.records import find_runs
 from ptb.runs import Run
 from ptb.setting import SettingError
@@ -49,7 +49,7 @@ def mixed_study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(mixed_study):
     """The executed notebook and its PDF."""
-    return study._report(mixed_study, "architectures.ipynb")
+    return make_pdf(mixed_study, "architectures.ipynb")
 
 
 @pytest.fixture(scope="module")

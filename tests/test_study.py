@@ -13,7 +13,7 @@ from distributed import LocalCluster
 from ptb import study
 from ptb.recipes import recipe
 from ptb.runs import PUBLISHED, Run
-from ptb.setting import Setting
+from ptb.studies import STUDIES, StudyError
 
 TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
 
@@ -81,7 +81,7 @@ def test_interrupted_study_begins_no_other_run(faked, tmp_path, monkeypatch):
 
     monkeypatch.setattr(study, "_watch", interrupted)
     with (
-        pytest.raises(study.StudyError, match="stopped: run it again"),
+        pytest.raises(StudyError, match="stopped: run it again"),
         ThreadPoolExecutor(1) as executor,
     ):
         executor.submit(time.sleep, 0.1)
@@ -157,7 +157,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "RUNS", tmp_path)
     monkeypatch.setattr(study, "LocalPool", ThreadPoolExecutor)
-    monkeypatch.setitem(study.STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
+    monkeypatch.setitem(STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
     assert study.main(["run", "demo", "--workers", "2"]) == 1
     assert "failed:\nrnn-dropout0-seed1: cell 7" in capsys.readouterr().out
 
@@ -171,59 +171,3 @@ def test_an_unknown_study_is_one_line(capsys):
     assert study.main(["run", "dropuot"]) == 1
     error = capsys.readouterr().err
     assert error == "no study is called 'dropuot': did you mean 'dropout'?\n"
-
-
-def test_an_unfinished_study_is_not_published(faked, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    other = replace(TINY, seed=2)
-    monkeypatch.setitem(study.STUDIES, "demo", [TINY, other])
-    study.run_study([TINY], tmp_path / "runs" / "demo", ThreadPoolExecutor(1))
-    with pytest.raises(study.StudyError, match=other.name):
-        study.publish("demo")
-    assert not (tmp_path / "records").exists()
-
-
-@pytest.mark.parametrize(("name", "left"), [("dropout", set()), ("long", {"weights.safetensors"})])
-def test_publishing_copies_the_records_and_of_one_study_the_weights(
-    name, left, faked, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(study, "rebuild", lambda name: None)
-    monkeypatch.setitem(study.STUDIES, name, [TINY])
-    study.run_study([TINY], tmp_path / "runs" / name, ThreadPoolExecutor(1))
-    study.publish(name)
-    published = {p.name for p in (tmp_path / "records" / name / TINY.name).iterdir()}
-    assert published == set(PUBLISHED) - left
-
-
-def test_the_long_recipes_are_of_the_same_four_models():
-    four = {(s.cell, s.dropout > 0): s for s in study.STUDIES["dropout"]}
-    for setting in study.STUDIES["long"]:
-        quick = four.pop((setting.cell, setting.dropout > 0))
-        model = {name: getattr(quick, name) for name in ("embedding", "hidden", "layers", "tied")}
-        beyond = {"same_mask": False, "word_dropout": 0.0, "weight_drop": 0.0}
-        assert replace(setting, **model, **beyond) == setting
-    assert not four
-
-
-def test_the_four_settings_of_the_exercise():
-    four = {(s.cell, s.dropout > 0) for s in study.STUDIES["dropout"]}
-    assert four == {("lstm", False), ("lstm", True), ("gru", False), ("gru", True)}
-    for setting in study.STUDIES["dropout"]:
-        small = Setting(cell=setting.cell, dropout=setting.dropout)
-        assert (setting.hidden, setting.layers, setting.tied) == (small.hidden, 2, False)
-
-
-def test_a_run_that_diverged_at_once_is_complete_and_published(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(study, "RECORDS", tmp_path / "records")
-    monkeypatch.setattr(study, "rebuild", lambda name: None)
-    monkeypatch.setitem(study.STUDIES, "demo", [TINY])
-    folder = tmp_path / "runs" / "demo" / TINY.name
-    with Run(folder).writing(TINY) as run:
-        run.finish({"status": "diverged", "reason": "loss nan", "best_epoch": None})
-    (folder / "train.ipynb").write_text("executed")
-    study.publish("demo")
-    assert (tmp_path / "records" / "demo" / TINY.name / "metrics.json").exists()

@@ -1,0 +1,113 @@
+"""Studies as PDF reports; a finished study's records, figures and tables as the published ones."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import papermill
+
+from ptb import figures
+from ptb.findings import markdown, readme_commands, readme_results
+from ptb.published import beside, recorded
+from ptb.records import find_runs
+from ptb.runs import NOTEBOOKS, RECORDS, ROOT, RUNS, Run
+from ptb.setting import Setting
+from ptb.studies import MAIN, SECOND, STUDIES, StudyError
+
+
+def report(study: str) -> Path:
+    """Executes the report's notebook for your study and makes its PDF, in runs/STUDY."""
+    return make_pdf(RUNS / study, notebook(study))
+
+
+def notebook(study: str) -> str:
+    """The name of the notebook that reports a study."""
+    return "architectures.ipynb" if study in SECOND else "report.ipynb"
+
+
+def make_pdf(study: Path, name: str) -> Path:
+    """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
+    executed = study / name
+    papermill.execute_notebook(
+        NOTEBOOKS / name,
+        executed,
+        {"study": str(study)},
+        cwd=NOTEBOOKS,
+        progress_bar=False,
+    )
+    export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
+    subprocess.run([*export, str(executed)], check=True)
+    return executed.with_suffix(".pdf")
+
+
+def publish(study: str) -> None:
+    """Copies your finished study to report/records; rebuilds the figures and the published PDF.
+
+    Of the second exercise an experiment may be there at any scale. Weights are large: they are
+    published of the main study alone.
+    """
+    runs = _finished(study)
+    shutil.rmtree(RECORDS / study, ignore_errors=True)
+    for run in runs:
+        (RECORDS / study / run.folder.name).mkdir(parents=True)
+        for file in run.files:
+            if study == MAIN or file.name != "weights.safetensors":
+                shutil.copyfile(file, RECORDS / study / run.folder.name / file.name)
+    rebuild(study)
+
+
+def _finished(study: str) -> list[Run]:
+    """Your complete runs of a study; raises StudyError where one is still to train."""
+    complete = [run for run in find_runs(RUNS / study) if run.complete]
+    wanted = {_part(setting) for setting in STUDIES[study]}
+    runs = [run for run in complete if _part(run.setting) in wanted]
+    if missing := wanted - {_part(run.setting) for run in runs}:
+        names = ", ".join(sorted(missing))
+        raise StudyError(f"{study} is not finished: {names} is still to train")
+    return runs
+
+
+def _part(setting: Setting) -> str:
+    """What a run is of its study: an experiment, at whatever scale, or that very setting."""
+    return setting.experiment or setting.name
+
+
+def rebuild(study: str) -> None:
+    """The published report of a study's exercise, from report/records alone.
+
+    Of the first exercise the figures and the README's tables too.
+    """
+    study = study if study in SECOND else MAIN
+    if study == MAIN:
+        _rebuild_tables()
+    pdf = make_pdf(RECORDS / study, notebook(study))
+    pdf.with_suffix(".ipynb").unlink()
+    pdf.replace(published_pdf(study))
+
+
+def _rebuild_tables() -> None:
+    table = recorded(MAIN)
+    figures.save_all(table, ROOT / "figures")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (ROOT / "README.md").write_text(with_tables(readme, table), encoding="utf-8")
+
+
+def published_pdf(study: str) -> Path:
+    """Where the published report of a study is."""
+    return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
+
+
+def with_tables(readme: str, table: pd.DataFrame) -> str:
+    """The README with its tables as the records have them, each between its two marks."""
+    tables = {
+        "results": readme_results(table),
+        "commands": readme_commands(table),
+        "published": markdown(beside()),
+    }
+    for name, text in tables.items():
+        begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
+        before, rest = readme.split(begin)
+        readme = before + begin + text + end + rest.split(end)[1]
+    return readme

@@ -1,0 +1,103 @@
+"""Publishing: what is copied of which study, what is refused, where the reports go."""
+
+from dataclasses import replace
+
+import pytest
+
+from ptb import publishing
+from ptb.architectures import FULL
+from ptb.architectures import study as experiments
+from ptb.publishing import publish, rebuild
+from ptb.recipes import recipe
+from ptb.runs import JUDGED, PUBLISHED, Run
+from ptb.setting import Setting
+from ptb.studies import STUDIES, StudyError
+
+TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
+
+
+@pytest.fixture
+def rooms(tmp_path, monkeypatch):
+    """Folders of one's own for runs and records; nothing is rebuilt."""
+    monkeypatch.setattr(publishing, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(publishing, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(publishing, "rebuild", lambda name: None)
+    return tmp_path
+
+
+def finish(setting, folder):
+    """A run's folder as it is when all is done."""
+    with Run(folder / setting.name).writing(setting) as run:
+        for name in (*PUBLISHED, JUDGED):
+            if not (run.folder / name).exists():
+                (run.folder / name).write_text("{}")
+        run.finish({"status": "finished"})
+
+
+def test_an_unfinished_study_is_not_published(rooms, monkeypatch):
+    other = replace(TINY, seed=2)
+    monkeypatch.setitem(STUDIES, "demo", [TINY, other])
+    finish(TINY, rooms / "runs" / "demo")
+    with pytest.raises(StudyError, match=other.name):
+        publish("demo")
+    assert not (rooms / "records").exists()
+
+
+@pytest.mark.parametrize(("name", "left"), [("dropout", set()), ("long", {"weights.safetensors"})])
+def test_publishing_copies_the_records_and_of_one_study_the_weights(name, left, rooms, monkeypatch):
+    monkeypatch.setitem(STUDIES, name, [TINY])
+    finish(TINY, rooms / "runs" / name)
+    publish(name)
+    published = {p.name for p in (rooms / "records" / name / TINY.name).iterdir()}
+    assert published == {*PUBLISHED, JUDGED} - left
+
+
+def test_a_run_that_diverged_at_once_is_complete_and_published(rooms, monkeypatch):
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    folder = rooms / "runs" / "demo" / TINY.name
+    with Run(folder).writing(TINY) as run:
+        run.finish({"status": "diverged", "reason": "loss nan", "best_epoch": None})
+    (folder / "train.ipynb").write_text("executed")
+    publish("demo")
+    assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()
+
+
+def test_publishing_takes_any_scale_and_no_weights(rooms):
+    folder = rooms / "runs" / "architectures"
+    for setting in experiments("ptb", 0.1):
+        finish(setting, folder)
+    finish(FULL["3.2a"], folder)
+    finish(Setting(), folder)  # of another study
+    publish("architectures")
+    published = {path.name: path for path in (rooms / "records" / "architectures").iterdir()}
+    assert len(published) == 17 and Setting().name not in published
+    files = {path.name for path in published[FULL["3.2a"].name].iterdir()}
+    assert files == {*PUBLISHED, JUDGED} - {"weights.safetensors"}
+
+
+def test_rebuilding_writes_the_second_reports_pdf_and_nothing_else(tmp_path, monkeypatch):
+    asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
+
+    def report(*arguments):
+        asked.append(arguments)
+        executed.write_text("executed")
+        executed.with_suffix(".pdf").write_text("printed")
+        return executed.with_suffix(".pdf")
+
+    for folder in (executed.parent, tmp_path / "report"):
+        folder.mkdir()
+    monkeypatch.setattr(publishing, "make_pdf", report)
+    monkeypatch.setattr(publishing, "ROOT", tmp_path)
+    rebuild("architectures")
+    records = publishing.RECORDS / "architectures"
+    assert asked == [(records, "architectures.ipynb")]
+    assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
+    assert not executed.exists() and not (tmp_path / "README.md").exists()
+
+
+def test_a_missing_experiment_is_named_and_nothing_published(rooms):
+    for setting in experiments("ptb", 0.1)[1:]:
+        finish(setting, rooms / "runs" / "architectures")
+    with pytest.raises(StudyError, match="not finished: 3.1a is still to train"):
+        publish("architectures")
+    assert not (rooms / "records").exists()
