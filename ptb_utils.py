@@ -17,6 +17,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ptb import (
     answers,
+    beyond,
     experiments,
     figures,
     findings,
@@ -61,7 +62,7 @@ from ptb.trainer import check_device
 from ptb.training import train
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "check",
+    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "beyond", "check",
     "check_device", "check_number", "check_parameters", "choose_experiments", "choose_study",
     "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs", "findings",
     "gather", "generate", "load", "load_model", "model_table", "neighbour_table", "observations",

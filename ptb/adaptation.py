@@ -2,7 +2,7 @@
 
 A softmax temperature, dynamic evaluation (Krause et al. 2018), an ensemble. What they need is
 chosen on validation; the test split is measured once. `python -m ptb.adaptation STUDY` measures the
-runs of your study and writes runs/STUDY/adaptation.json.
+runs of your study, or those that are named behind it, and writes runs/STUDY/adaptation.json.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from torch import Tensor
 from ptb.corpus import SPLITS, Corpus, load, windows
 from ptb.evaluation import load_model, perplexity, token_losses
 from ptb.model import LanguageModel
-from ptb.records import find_runs
+from ptb.records import ADAPTED, find_runs
 from ptb.runs import RUNS, Run, write_json
-from ptb.setting import PlainError
+from ptb.setting import PlainError, meant
 
 TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
 RATES = (0.03, 0.1, 0.3)  # of dynamic evaluation, for the mean loss of a window
@@ -109,20 +109,28 @@ def adapt(runs: list[Run]) -> list[dict]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ptb.adaptation", description=__doc__)
     parser.add_argument("study", help="the name of a study in runs/")
-    folder = RUNS / parser.parse_args(arguments).study
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="of its folders; by default all")
+    options = parser.parse_args(arguments)
+    folder = RUNS / options.study
     try:
-        write_json(folder / "adaptation.json", adapt(_weighed(folder)))
+        write_json(folder / ADAPTED, adapt(_weighed(folder, options.runs)))
     except PlainError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _weighed(study: Path) -> list[Run]:
+def _weighed(study: Path, names: list[str]) -> list[Run]:
+    """The study's finished runs that have weights, or those of them that are named."""
     runs = [run for run in find_runs(study) if (run.folder / "weights.safetensors").exists()]
+    there = {run.folder.name: run for run in runs}
     if not runs:
         raise AdaptationError(f"no finished run with weights in {study}: train the study first")
-    return runs
+    for name in names:
+        if name not in there:
+            known = meant(name, list(there))
+            raise AdaptationError(f"no finished run with weights is called {name!r}: {known}")
+    return [there[name] for name in names] or runs
 
 
 if __name__ == "__main__":

@@ -1,10 +1,15 @@
-"""What others reached with two layers of 200 units, beside our own records."""
+"""What others reached with two layers of 200 units, beside our own records; how sure those are."""
+
+from dataclasses import fields
 
 import pandas as pd
 
+from ptb.corpus import SPLITS
+from ptb.figures import label
 from ptb.findings import minutes
 from ptb.records import find_runs, four_settings, gather
 from ptb.runs import RECORDS, ROOT
+from ptb.setting import Setting
 
 TABLE = ROOT / "report" / "published.csv"
 
@@ -48,3 +53,16 @@ def _found(table: pd.DataFrame, other: dict) -> str:
         f"{row['valid']:.1f} / {row['test']:.1f} ({minutes(row['minutes'])})"
         for _, row in same.iterrows()
     )
+
+
+def seeds(studies: tuple[str, ...] = ("dropout", "long", "seeds")) -> pd.DataFrame:
+    """Mean ± standard deviation of each published setting that was trained with several seeds."""
+    runs = pd.concat([gather(find_runs(RECORDS / study)) for study in studies])
+    same = [field.name for field in fields(Setting) if field.name != "seed"]
+    return pd.DataFrame([_spread(group) for _, group in runs.groupby(same) if len(group) > 1])
+
+
+def _spread(runs: pd.DataFrame) -> dict:
+    row = {"setting": label(runs.iloc[0]["run"].setting), "epochs": f"{runs.iloc[0]['epochs']}"}
+    row["seeds"] = ", ".join(map(str, sorted(runs["seed"])))
+    return row | {s: f"{runs[s].mean():.2f} ± {runs[s].std():.2f}" for s in SPLITS}

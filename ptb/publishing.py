@@ -11,7 +11,7 @@ import papermill
 from ptb import figures
 from ptb.findings import markdown, readme_commands, readme_results
 from ptb.published import beside, recorded
-from ptb.records import find_runs
+from ptb.records import ADAPTED, find_runs
 from ptb.runs import NOTEBOOKS, RECORDS, ROOT, RUNS, Run
 from ptb.setting import Setting
 from ptb.studies import MAIN, SECOND, STUDIES, StudyError
@@ -55,6 +55,8 @@ def publish(study: str) -> None:
         for file in run.files:
             if study == MAIN or file.name != "weights.safetensors":
                 shutil.copyfile(file, RECORDS / study / run.folder.name / file.name)
+    if (RUNS / study / ADAPTED).exists():
+        shutil.copyfile(RUNS / study / ADAPTED, RECORDS / study / ADAPTED)
     rebuild(study)
 
 

@@ -11,6 +11,8 @@ import pandas as pd
 from ptb.corpus import SPLITS
 from ptb.runs import PUBLISHED, Run, RunError
 
+ADAPTED = "adaptation.json"  # of a study: what `ptb.adaptation` found, beside its runs
+
 
 def find_runs(study: Path) -> list[Run]:
     """The study's runs that are done."""

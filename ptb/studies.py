@@ -1,5 +1,6 @@
 """The studies by their names: which settings each one trains."""
 
+from ptb import beyond
 from ptb.architectures import DEMO
 from ptb.architectures import study as experiments
 from ptb.recipes import FOUR, LONG, recipe
@@ -8,7 +9,9 @@ from ptb.setting import PlainError
 STUDIES = {
     "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
     "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
+    "seeds": [recipe(cell, dropout, seed=2) for cell, dropout in FOUR if dropout],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
+    "beyond": beyond.study(),
     "architectures": experiments("ptb"),
     "demo-architectures": experiments("embedded", DEMO),
 }

@@ -66,7 +66,7 @@ def test_dynamic_evaluation_is_a_plain_loop_over_torchs_modules(decay, tiny_corp
 
 
 def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
-    tmp_path, tiny_corpus, monkeypatch
+    tmp_path, tiny_corpus, monkeypatch, capsys
 ):
     monkeypatch.setattr(adaptation, "RUNS", tmp_path)
     monkeypatch.setattr(adaptation, "load", lambda name: tiny_corpus)
@@ -77,6 +77,11 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
     assert [row["kind"] for row in rows] == ["temperature", "dynamic evaluation"] * 2 + ["ensemble"]
     assert all(math.isfinite(row[split]) for row in rows for split in ("valid", "test"))
+    assert main(["study", settings[1].name]) == 0  # that run alone
+    rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert {row["run"] for row in rows} == {settings[1].name, ""}
+    assert main(["study", "gru-dropout0-seed2"]) == 1
+    assert f"did you mean '{settings[1].name}'?" in capsys.readouterr().err
 
 
 def test_a_study_without_weights_is_one_line(tmp_path, monkeypatch, capsys):

@@ -4,9 +4,10 @@ import math
 
 import pandas as pd
 import pytest
+from test_records import make_run
 
 from ptb import published
-from ptb.published import beside, best_published
+from ptb.published import beside, best_published, seeds
 
 
 def test_the_best_on_validation_is_taken_for_each_setting_in_order():
@@ -37,3 +38,14 @@ def test_our_records_stand_beside_them(monkeypatch):
         assert math.isclose(valid, run["valid"], abs_tol=0.051)
         assert math.isclose(test, run["test"], abs_tol=0.051)
         assert minutes == pytest.approx(run["minutes"], abs=0.51)
+
+
+def test_seeds_of_one_setting_are_one_row_and_other_settings_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "RECORDS", tmp_path)
+    make_run(tmp_path / "dropout", "gru", 0.3, valid=97.0)
+    make_run(tmp_path / "dropout", "lstm", 0.3, valid=91.0)
+    assert seeds().empty
+    make_run(tmp_path / "seeds", "gru", 0.3, valid=100.0, seed=2)
+    (row,) = seeds().to_dict("records")
+    assert row["setting"] == "GRU, dropout 0.3" and row["seeds"] == "1, 2"
+    assert row["valid"] == "98.50 ± 2.12" and row["test"] == "97.50 ± 2.12"  # 3 / √2 apart

@@ -9,6 +9,7 @@ from ptb.architectures import FULL
 from ptb.architectures import study as experiments
 from ptb.publishing import publish, rebuild
 from ptb.recipes import recipe
+from ptb.records import ADAPTED
 from ptb.runs import JUDGED, PUBLISHED, Run
 from ptb.setting import Setting
 from ptb.studies import STUDIES, StudyError
@@ -47,7 +48,9 @@ def test_an_unfinished_study_is_not_published(rooms, monkeypatch):
 def test_publishing_copies_the_records_and_of_one_study_the_weights(name, left, rooms, monkeypatch):
     monkeypatch.setitem(STUDIES, name, [TINY])
     finish(TINY, rooms / "runs" / name)
+    (rooms / "runs" / name / ADAPTED).write_text("[]")
     publish(name)
+    assert (rooms / "records" / name / ADAPTED).read_text() == "[]"
     published = {p.name for p in (rooms / "records" / name / TINY.name).iterdir()}
     assert published == {*PUBLISHED, JUDGED} - left
 
