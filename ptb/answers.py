@@ -9,11 +9,14 @@ import pandas as pd
 
 from ptb.architectures import FIFTEEN, NAMES, REPORTED
 from ptb.experiments import (
+    at_core,
     best_of_each,
     core,
     number,
     optimiser,
+    other_scales,
     reported,
+    size,
 )
 from ptb.runs import Run
 from ptb.setting import Setting
@@ -30,8 +33,9 @@ def _against(a: pd.Series, b: pd.Series) -> str:
     change = a["valid"] / b["valid"] - 1
     if abs(change) < LEVEL:
         return f"level with {_shown(b)}"
-    if change > 1:
-        return f"{a['valid'] / b['valid']:.1f} times {_shown(b)}"
+    if change > 1 or change < -0.9:
+        digits = 1 if change > 1 else 3
+        return f"{number(a['valid'] / b['valid'], digits)} times {_shown(b)}"
     return f"{abs(change):.0%} {'below' if change < 0 else 'above'} {_shown(b)}"
 
 
@@ -39,7 +43,7 @@ def _fate(row: pd.Series) -> str:
     """What became of a run after its best epoch."""
     best, rise = int(row["best_epoch"]), row["valid_end"] / row["valid_best"] - 1
     if row["status"] == "diverged":
-        return f"diverges after epoch {best}"
+        return f"diverges in epoch {len(row['run'].history) + 1}, after its best, {best}"
     if not row["valid"] < row["unigram"]:
         return f"never gets below what word frequencies alone give ({row['unigram']:.0f})"
     if row["at_end"] == row["at_best"]:
@@ -63,12 +67,17 @@ def _described(setting: Setting) -> str:
 
 
 def abstract(table: pd.DataFrame) -> str:
-    """What was trained and what is best, in two sentences."""
+    """What was trained and what is best, in two sentences; a third on runs at other scales."""
     best = ", ".join(f"{_shown(row)} ({NAMES[row['cell']]})" for row in best_of_each(table))
     count = len({*table["experiment"]} & {*FIFTEEN})
     return (
         f"{count} of the exercise's {len(FIFTEEN)} settings of RNN, GRU and Transformer as "
-        f"word-level language models. Best validation perplexity of each architecture: {best}."
+        f"word-level language models. Best validation perplexity of each architecture"
+        f"{at_core(table)}: {best}."
+        + "".join(
+            f" At {size(runs)}: {', '.join(_shown(row) for _, row in runs.iterrows())}."
+            for runs in other_scales(table)
+        )
     )
 
 
@@ -132,20 +141,22 @@ def _seconds_below(run: Run, level: float) -> float | None:
 
 def rates(table: pd.DataFrame) -> list[str]:
     """Question 7: SGD and Adam with different learning rates, on the RNN."""
-    runs, sentences, spreads = core(table), [], {}
+    runs, sentences, spreads = core(table), _lost(table, "3.1"), {}
     for name, low, high in (("SGD", "3.1a", "3.1c"), ("Adam", "3.1e", "3.1d")):
         if _has(runs, low, high):
             a, b = runs.loc[low], runs.loc[high]
             spreads[name] = max(a["valid"], b["valid"]) / min(a["valid"], b["valid"])
             sentences.append(
                 f"{name}, batches of {b['batch_size']}: with a rate of {b['lr']:g}, {_shown(b)} is "
-                f"{_against(b, a)}, whose rate is {a['lr']:g}. {high} {_fate(b)}; {low} {_fate(a)}."
+                f"{_against(b, a)}, whose rate is {a['lr']:g}. {b['tag']} {_fate(b)}; "
+                f"{a['tag']} {_fate(a)}."
             )
     if len(spreads) == 2:
         less, more = sorted(spreads, key=spreads.get)
         sentences.append(
             f"Ten times the rate changes the best validation perplexity by a factor of "
-            f"{spreads['SGD']:.2f} with SGD and {spreads['Adam']:.2f} with Adam: {less} is the "
+            f"{number(spreads['SGD'], 2)} with SGD and {number(spreads['Adam'], 2)} with Adam: "
+            f"{less} is the "
             f"less sensitive, {more} the more. Two rates say this of these two alone: either "
             "optimiser fails at a rate that is far enough off."
         )
@@ -158,18 +169,32 @@ def rates(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
+def _lost(table: pd.DataFrame, label: str) -> list[str]:
+    """The runs whose numbers begin so that diverged before an epoch ended."""
+    lost = table[table["valid"].isna() & table["experiment"].str.startswith(label)]
+    return [f"{tag} diverges before its first epoch ends." for tag in lost["tag"]]
+
+
 def gru(table: pd.DataFrame) -> list[str]:
     """Question 8: the GRU, as expected?"""
-    runs, sentences = core(table), []
+    runs, lost = core(table), _lost(table, "3.2") + _lost(table, "3.3")
+    beside = [text for same in (*other_scales(table), runs) for text in _beside_the_rnn(same)]
+    return lost + beside + _all_cases(runs) + _lstm(runs)
+
+
+def _beside_the_rnn(runs: pd.DataFrame) -> list[str]:
+    """The GRU and the RNN that are trained alike, at one scale."""
+    sentences = []
     for a, b, alike in (("3.2a", "3.1d", "Adam at 0.001"), ("3.2b", "3.1c", "SGD at 10")):
         if _has(runs, a, b):
             sentences.append(
                 f"With {alike} and batches of 128 (but dropout {runs.loc[a, 'dropout']:g} and "
                 f"{runs.loc[b, 'dropout']:g}): the GRU {_shown(runs.loc[a])} is "
-                f"{_against(runs.loc[a], runs.loc[b])}, the RNN. {a} {_fate(runs.loc[a])}; "
-                f"{b} {_fate(runs.loc[b])}."
+                f"{_against(runs.loc[a], runs.loc[b])}, the RNN. "
+                f"{runs.loc[a, 'tag']} {_fate(runs.loc[a])}; "
+                f"{runs.loc[b, 'tag']} {_fate(runs.loc[b])}."
             )
-    return sentences + _all_cases(runs) + _lstm(runs)
+    return sentences
 
 
 def _all_cases(runs: pd.DataFrame) -> list[str]:
@@ -204,10 +229,11 @@ def sizes(table: pd.DataFrame) -> list[str]:
 def _size(row: pd.Series, base: pd.Series) -> str:
     gap = row["valid_end"] / row["running_end"]
     more, longer = (row[name] / base[name] for name in ("parameters", "at_end"))
+    seconds = f" and {longer:.1f} times its seconds" if row["device"] == base["device"] else ""
     return (
         f"{_shown(row)}, {row['layers']} layers of {row['hidden']} with dropout "
-        f"{row['dropout']:g}, is {_against(row, base)} with {more:.1f} times its parameters and "
-        f"{longer:.1f} times its seconds. It {_fate(row)}. At the end its training perplexity is "
+        f"{row['dropout']:g}, is {_against(row, base)} with {more:.1f} times its parameters"
+        f"{seconds}. It {_fate(row)}. At the end its training perplexity is "
         f"{number(row['running_end'])} with dropout and {number(row['plain_end'])} without: the "
         f"validation curve ({number(row['valid_end'])}) runs {'below' if gap < 1 else 'above'} the "
         "training curve."
@@ -230,51 +256,64 @@ def transformers(table: pd.DataFrame) -> list[str]:
                 f"{NAMES[cell]}, with {best['parameters'] / other['parameters']:.1f} times its "
                 "parameters."
             )
-    sentences += [f"{name} {_fate(row)}." for name, row in ours.iterrows()]
-    return sentences + _pairs(runs) + _sliding(best)
+    sentences += [f"{row['tag']} {_fate(row)}." for _, row in ours.iterrows()]
+    return sentences + _pairs(runs) + _sliding(runs)
 
 
 def _pairs(runs: pd.DataFrame) -> list[str]:
     """What depth and width do to a Transformer."""
     cases = (
         ("3.4a", "3.4b", "Six layers instead of two"),
-        ("3.4d", "3.4a", "Twice the width, six layers"),
-        ("3.4c", "3.4b", "Four times the width and more dropout, two layers"),
+        ("3.4d", "3.4a", "{:.3g} times the width, six layers"),
+        ("3.4c", "3.4b", "{:.3g} times the width and more dropout, two layers"),
     )
+    there = [(runs.loc[a], runs.loc[b], what) for a, b, what in cases if _has(runs, a, b)]
     return [
-        f"{what}: {_shown(runs.loc[a])} is {_against(runs.loc[a], runs.loc[b])}."
-        for a, b, what in cases
-        if _has(runs, a, b)
+        f"{what.format(a['hidden'] / b['hidden'])}: {_shown(a)} is {_against(a, b)}."
+        for a, b, what in there
     ]
 
 
-def _sliding(row: pd.Series) -> list[str]:
-    metrics = row["run"].metrics
-    if "sliding" not in metrics:
+def _sliding(runs: pd.DataFrame) -> list[str]:
+    """The Transformers by their second figure, beside the first; the best by it beside the GRU."""
+    ours = {row["tag"]: row for _, row in runs.iterrows() if "sliding" in row["run"].metrics}
+    if not ours:
         return []
-    sliding = metrics["sliding"]["valid"]["perplexity"]
-    share = 1 - sliding / row["valid"]
-    return [
-        f"Given the whole window of words before each word, {row['tag']} has {sliding:.1f} instead "
-        f"of {row['valid']:.1f}: {share:.1%} of its perplexity is how the exercise reads the text."
+    found = {tag: row["run"].metrics["sliding"]["valid"]["perplexity"] for tag, row in ours.items()}
+    listed = ", ".join(f"{tag} {p:.1f} ({ours[tag]['valid']:.1f})" for tag, p in found.items())
+    sentences = [
+        "With the whole window of words before each word (in brackets as the exercise reads, in "
+        f"windows that do not overlap): {listed}."
     ]
+    grus = runs[runs["cell"] == "gru"]
+    if len(grus):
+        best, gru = min(found, key=found.get), grus.loc[grus["valid"].idxmin()]
+        fair = ours[best].copy()
+        fair["valid"] = found[best]
+        comparison = f"{_shown(fair)}, is {_against(fair, gru)}, the best GRU"
+        sentences.append(f"So measured, the best Transformer, {comparison}.")
+    return sentences
 
 
 def claims(table: pd.DataFrame) -> list[str]:
-    """Three sentences of the solution, held against these runs."""
-    runs = _of_the_exercise(table)
-    sentences = [f"“The GRU is better in all cases.” {text}" for text in _all_cases(runs)]
+    """Three sentences of the solution, held against these runs and against its own table."""
+    runs, theirs = _of_the_exercise(table), {name: row.valid for name, row in REPORTED.items()}
+    behind = f"In its own table 3.3a ({theirs['3.3a']}) is behind the RNN 3.1b ({theirs['3.1b']})."
+    sentences = [f"“The GRU is better in all cases.” {text} {behind}" for text in _all_cases(runs)]
     for name, what in (("3.3b", "more units"), ("3.3c", "more layers")):
         if _has(runs, name, "3.2a"):
             row, base = runs.loc[name], runs.loc["3.2a"]
             verdict = "So it is" if row["valid"] < base["valid"] * (1 - LEVEL) else "Not so"
             text = f"“With {what} the perplexity is lower.” {verdict}: {_shown(row)} is "
-            sentences.append(f"{text}{_against(row, base)}.")
+            own = f"In its own table: {theirs[name]} against {theirs['3.2a']}."
+            sentences.append(f"{text}{_against(row, base)}. {own}")
     fastest = _on_one_device(runs)["at_end"].nsmallest(2).index
     count = sum(runs.loc[fastest, "cell"] == "transformer")
     said = f"{count} of the two fastest runs, {' and '.join(runs.loc[fastest, 'tag'])},"
     verb = "is a Transformer" if count == 1 else "are Transformers"
-    return [*sentences, f"“Two Transformers took the least time.” Here {said} {verb}."]
+    quick = sorted(REPORTED, key=lambda name: REPORTED[name].seconds)[:2]
+    own = f"In its own table the two are {' and '.join(quick)}, a Transformer and a GRU."
+    return [*sentences, f"“Two Transformers took the least time.” Here {said} {verb}. {own}"]
 
 
 def yardstick(table: pd.DataFrame) -> list[str]:

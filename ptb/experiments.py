@@ -35,7 +35,7 @@ def experiments(runs: list[Run]) -> pd.DataFrame:
 
 def _curve(run: Run) -> dict:
     history, metrics = run.history, run.metrics
-    found = {"tag": tag(run.setting), "device": metrics.get("device", "cpu"), "unigram": math.nan}
+    found = {"tag": tag(run.setting), "device": _device(run), "unigram": math.nan}
     best = metrics["best_epoch"]
     for when, epoch in (("best", best), ("end", len(history))):
         row = history.iloc[epoch - 1] if best else dict.fromkeys(history, math.nan)
@@ -44,6 +44,12 @@ def _curve(run: Run) -> dict:
     if best:
         found["unigram"] = run.analysis["unigram"]
     return found
+
+
+def _device(run: Run) -> str:
+    """What a run's seconds depend on: the GPU, or the processor and the threads on it."""
+    device, about = run.metrics.get("device", "cpu"), run.environment
+    return f"{about['processor']}, {about['threads']} threads" if device == "cpu" else device
 
 
 def optimiser(name: str) -> str:
@@ -57,9 +63,30 @@ def core(table: pd.DataFrame) -> pd.DataFrame:
     Of scales that are level the largest. Runs that diverged before an epoch ended are left out.
     """
     counts = table.groupby("scale")["experiment"].nunique()
-    scale = max(counts.index, key=lambda value: (counts[value], value))
+    return at(table, max(counts.index, key=lambda value: (counts[value], value)))
+
+
+def at(table: pd.DataFrame, scale: float) -> pd.DataFrame:
+    """The runs at a scale that have a perplexity, by experiment."""
     same = table[(table["scale"] == scale) & table["valid"].notna()]
     return same.drop_duplicates("experiment").set_index("experiment", drop=False)
+
+
+def other_scales(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The runs at each scale but that of `core`, the largest scale first."""
+    scales = sorted({*table["scale"]} - {*core(table)["scale"]}, reverse=True)
+    return [runs for scale in scales if len(runs := at(table, scale))]
+
+
+def size(runs: pd.DataFrame) -> str:
+    """The scale of runs that share it, in words."""
+    scale = runs["scale"].iloc[0]
+    return "full size" if scale == 1 else f"scale {scale:g}"
+
+
+def at_core(table: pd.DataFrame) -> str:
+    """At which scale those are that are compared; nothing where there is one alone."""
+    return f" at {size(core(table))}" if table["scale"].nunique() > 1 else ""
 
 
 def largest(table: pd.DataFrame, names=FLOWING) -> list[pd.Series]:
@@ -84,17 +111,30 @@ def qualities(table: pd.DataFrame) -> pd.DataFrame:
     """A row a run that has texts: perplexity, and how its texts are.
 
     loss: of the sampled texts to the run's judge, less that judge's on real text, nats a word;
-    repetition: of the greedy ones, the share of groups of three words that a text had before.
+    repetition: of the greedy ones, the share of groups of three words that a text had before;
+    judge: the tag of the run that read them.
     """
-    rows = []
+    rows, tags = [], {row["run"].folder.name: row["tag"] for _, row in table.iterrows()}
     for _, row in table[table["valid"].notna()].iterrows():
         if row["run"].judged:
             texts = frame(row["run"])
             drawn = texts["temperature"] == 1
             found = {"tag": row["tag"], "cell": row["cell"], "valid": row["valid"]}
+            found["judge"] = tags.get(name := row["run"].judged["judge"], name)
             found |= {"loss": texts.loc[drawn, "loss"].mean()}
             rows.append(found | {"repetition": texts.loc[~drawn, "repetition"].mean()})
-    return pd.DataFrame(rows, columns=["tag", "cell", "valid", "loss", "repetition"])
+    return pd.DataFrame(rows, columns=["tag", "cell", "valid", "judge", "loss", "repetition"])
+
+
+def judges(table: pd.DataFrame) -> str:
+    """Which model read whose texts, for captions."""
+    read = qualities(table).groupby("judge", sort=False)["cell"].unique()
+    who = [f"{by} read those of {_models(cells)}" for by, cells in read.items()]
+    return f" {'; '.join(who)}." if who else ""
+
+
+def _models(cells) -> str:
+    return ", ".join(f"the {NAMES[cell]}s" for cell in cells)
 
 
 def greedy_texts(table: pd.DataFrame) -> pd.DataFrame:
@@ -171,7 +211,7 @@ def _beside(row: pd.Series, theirs: Reported) -> dict:
         "run": row["tag"],
         "best valid": number(row["valid"]),
         "solution": number(theirs.valid),
-        "ours / its": f"{row['valid'] / theirs.valid:.2f}",
+        "ours / its": number(row["valid"] / theirs.valid, 2),
         "train, end": number(row["running_end"]),
         "solution's": number(theirs.train),
         "seconds": number(row["at_end"], 0),
@@ -187,6 +227,7 @@ def best_rows(table: pd.DataFrame) -> list[int]:
 
 def results_caption(table: pd.DataFrame) -> str:
     """The table's caption: what its shorthand means, and which runs are scaled."""
+    at_each = " at each scale" if table["scale"].nunique() > 1 else ""
     starred = " *: it diverged." if (table["status"] == "diverged").any() else ""
     theirs = " solution: what a solution of the exercise reports as its best validation "
     theirs += "perplexity (and its epoch), for the runs that are like its own."
@@ -199,7 +240,7 @@ def results_caption(table: pd.DataFrame) -> str:
         f"epoch of the best validation perplexity, of how many.{starred} Perplexities: train is "
         "measured with dropout while the epoch runs, valid without after it; both at the best "
         "epoch (valid of the weights as they are saved), then (′) at the end. Bold: the best of "
-        f"each architecture.{theirs if shown else ''}{scales(table)}"
+        f"each architecture{at_each}.{theirs if shown else ''}{scales(table)}"
     )
 
 

@@ -5,11 +5,7 @@ import math
 import pandas as pd
 
 from ptb.architectures import NAMES
-from ptb.experiments import (
-    best_of_each,
-    largest,
-    qualities,
-)
+from ptb.experiments import best_of_each, largest, named, qualities
 from ptb.flow import half_life
 
 
@@ -34,64 +30,81 @@ def _steps(value: float | None) -> str:
 
 
 def flows(table: pd.DataFrame) -> list[str]:
-    """Which gradient reaches further back, and what training does to it."""
-    lives = {}
+    """Which gradient reaches further back, and what training does to it.
+
+    Only models of one scale are ranked, the largest that two of them have.
+    """
+    lives, scales = {}, {}
     for row in largest(table):
         analysis = row["run"].analysis["flow"]
         found = {when: half_life(norms["average"]) for when, norms in analysis.items()}
         if None not in found.values():
-            lives[NAMES[row["cell"]]] = found
+            lives[named(row)], scales[named(row)] = found, row["scale"]
     order = sorted(lives, key=lambda name: lives[name]["after"], reverse=True)
-    sentences = [
-        f"{name}: the gradient halves every {_steps(lives[name]['before'])} steps before training "
-        f"and every {_steps(lives[name]['after'])} after it: training "
-        f"{'lengthens' if lives[name]['after'] > lives[name]['before'] else 'shortens'} its reach."
-        for name in order
-    ]
-    if len(order) > 1:
-        ahead = ", then ".join(f"the {name}" for name in order)
-        sentences.append(f"After training, from the furthest reach to the shortest: {ahead}.")
-    return sentences
+    return [_lives(name, lives[name]) for name in order] + _ranked(order, scales)
+
+
+def _lives(name: str, life: dict[str, float]) -> str:
+    before, after = (_steps(life[when]) for when in ("before", "after"))
+    verb = "lengthens" if life["after"] > life["before"] else "shortens"
+    effect = f"{verb} its reach" if before != after else "leaves its reach as it is"
+    return (
+        f"{name}: the gradient halves every {before} steps before training and every {after} "
+        f"after it: training {effect}."
+    )
+
+
+def _ranked(order: list[str], scales: dict[str, float]) -> list[str]:
+    """The names in that order, as far as they have one scale."""
+    shared = [scale for scale in scales.values() if [*scales.values()].count(scale) > 1]
+    same = [name for name in order if scales[name] == max(shared, default=None)]
+    ahead = ", then ".join(same)
+    return [f"After training, from the furthest reach to the shortest: {ahead}."] if same else []
+
+
+LATE = 10  # steps at a window's end; one step alone has few tokens, so chance moves its mean
 
 
 def along_the_window(table: pd.DataFrame) -> list[str]:
-    """How a model's loss changes from the first step of a window to the last."""
+    """How a model's loss changes along the window, and what a fresh start costs it.
+
+    Fresh and carried are of the same words at a step, so chance cancels in their difference.
+    """
     sentences = []
     for row in best_of_each(table):
         steps = row["run"].analysis["steps"]
-        ends = {name: (values[0], values[-1]) for name, values in steps.items()}
-        text = f"{row['tag']} ({NAMES[row['cell']]}): from a fresh start, {_goes(*ends['fresh'])}"
+        fresh, late = steps["fresh"], sum(steps["fresh"][-LATE:]) / LATE
+        text = f"{row['tag']} ({NAMES[row['cell']]}): from a fresh start the loss is "
+        text += f"{fresh[0]:.2f} nats at the first step and {late:.2f} over the last {LATE}"
         if row["cell"] != "transformer":
-            text += f"; with the state carried, {_goes(*ends['carried'])}"
-        sentences.append(f"{text} nats a word.")
+            first, last = (fresh[n] - steps["carried"][n] for n in (0, -1))
+            text += f"; that is {first:.2f} more than with the state carried at the first step, "
+            text += f"{last:.2f} at the last"
+        sentences.append(f"{text}.")
     return sentences
-
-
-def _goes(first: float, last: float) -> str:
-    change = last - first
-    verb = "stays level" if abs(change) < 0.05 else "falls" if change < 0 else "rises"
-    return f"the loss {verb} from {first:.2f} at the first step to {last:.2f} at the last"
 
 
 def correlation(table: pd.DataFrame) -> list[str]:
-    """Whether the quality of texts follows validation perplexity, over all models."""
+    """Whether the quality of texts follows validation perplexity, over all models.
+
+    A loss depends on who reads: it is compared among the models that one judge read.
+    """
     found = qualities(table)
-    if len(found) < 3:
-        return []
-    about = {
-        "loss": "the loss of sampled texts to another model",
-        "repetition": "the repetition in greedy ones",
-    }
     sentences = []
-    for name, what in about.items():
-        value = found["valid"].rank().corr(found[name].rank())
-        if math.isnan(value):  # all are alike
-            continue
-        sentences.append(
-            f"Over {len(found)} models, Spearman's rank correlation of validation perplexity with "
-            f"{what} is {value:+.2f}: {_verdict(value, len(found))}."
-        )
-    return sentences
+    for judge, read in found.groupby("judge", sort=False):
+        what = f"the loss of sampled texts to {judge}, which read them"
+        sentences += _correlated(read, "loss", what)
+    return sentences + _correlated(found, "repetition", "the repetition in greedy ones")
+
+
+def _correlated(found: pd.DataFrame, column: str, what: str) -> list[str]:
+    value = found["valid"].rank().corr(found[column].rank()) if len(found) > 2 else math.nan
+    if math.isnan(value):  # too few, or all are alike
+        return []
+    return [
+        f"Over {len(found)} models, Spearman's rank correlation of validation perplexity with "
+        f"{what}, is {value:+.2f}: {_verdict(value, len(found))}."
+    ]
 
 
 def _verdict(correlation: float, count: int) -> str:

@@ -78,7 +78,7 @@ def judge(runs: list[Run]) -> None:
     as a run that is new may be a better judge.
     """
     runs = [run for run in runs if run.texts and (run.folder / "weights.safetensors").exists()]
-    valid = [run.metrics["valid"]["loss"] for run in runs]
+    valid = [_real(run.metrics) for run in runs]
     chosen = judges([run.setting for run in runs], valid)
     for place in {*chosen} - {-1}:
         corpus = load(runs[place].setting.corpus)
@@ -88,6 +88,11 @@ def judge(runs: list[Run]) -> None:
                 losses = [_loss(model, corpus, text) for text in run.texts]
                 record = {"judge": runs[place].folder.name, "real": valid[place], "losses": losses}
                 run.write("judged.json", record)
+
+
+def _real(metrics: dict) -> float:
+    """A run's loss on validation, read as it reads texts: a Transformer's windows slide."""
+    return metrics.get("sliding", metrics)["valid"]["loss"]
 
 
 def _loss(model, corpus: Corpus, text: dict) -> float:

@@ -127,6 +127,8 @@ def test_runs_that_diverged_are_rows_too(tmp_path):
     assert "*: it diverged" in experiments.results_caption(table)
     for said in (answers.rates, answers.gru, answers.claims, answers.generalisation):
         assert said(table) and "nan" not in answers.bullets(said(table))
+    assert "3.1c diverges before its first epoch ends." in answers.rates(table)
+    assert experiments.beside(table).set_index("run").loc["3.1c", "ours / its"] == "–"
 
 
 @pytest.fixture
@@ -143,7 +145,29 @@ def test_a_mixed_study_marks_its_runs_and_compares_like_with_like(mixed):
     said = experiments.scales(mixed)
     assert "Runs marked ×0.25 have" in said and "at full size: 3.1d, 3.2a." in said
     assert "3.2c ×0.25 (213.4)" in answers.generalisation(mixed)[0]
+    caption = experiments.results_caption(mixed)
+    assert "Bold: the best of each architecture at each scale." in caption
+    abstract = answers.abstract(mixed)
+    assert "of each architecture at scale 0.25: 3.1b ×0.25 (309.8)" in abstract
+    assert abstract.endswith(" At full size: 3.1d (155.7), 3.2a (110.2).")
     assert answers.yardstick(mixed)[0].startswith("2 of 2 full-size runs")
+
+
+def test_a_mixed_study_compares_the_pair_at_each_scale_and_marks_every_run(mixed):
+    first, second, *_ = answers.gru(mixed)
+    assert "the GRU 3.2a (110.2) is 29% below 3.1d (155.7)" in first
+    assert "the GRU 3.2a ×0.25 (220.4) is 29% below 3.1d ×0.25 (311.5)" in second
+    said = answers.bullets(answers.rates(mixed) + answers.gru(mixed)[1:] + answers.sizes(mixed))
+    said += answers.bullets(answers.transformers(mixed) + answers.generalisation(mixed))
+    said = said.replace("trained as 3.2a", "")
+    for name in FIFTEEN:
+        assert said.count(name) == said.count(f"{name} ×0.25") > 0
+
+
+def test_a_mixed_study_ranks_reaches_at_one_scale(mixed):
+    *each, ranked = observations.flows(mixed)
+    assert [text.split(":")[0] for text in each] == ["3.1d RNN", "3.2a GRU", "LSTM ×0.25"]
+    assert "LSTM" not in ranked and "3.1d RNN" in ranked and "3.2a GRU" in ranked
 
 
 def test_nothing_is_said_of_scales_where_all_are_full(tmp_path):
@@ -197,7 +221,9 @@ def test_question_10_compares_the_transformers(tmp_path):
     assert "The best Transformer, 3.4d (121.2), is 14% above 3.2c (106.7), the best GRU" in said
     assert "is 22% below 3.1b (154.9), the best RNN" in said
     assert "Six layers instead of two: 3.4a (122.1) is 4% below 3.4b (126.9)." in said
-    assert "3.4d has 109.1 instead of 121.2: 10.0% of its perplexity" in said
+    assert "3.4c 137.4 (152.6), 3.4d 109.1 (121.2)." in said
+    assert "So measured, the best Transformer, 3.4d (109.1), is 2% above 3.2c (106.7)" in said
+    assert "2 times the width, six layers: 3.4d" in said and "4 times the width and more" in said
 
 
 @pytest.mark.parametrize(
@@ -212,6 +238,9 @@ def test_the_solutions_claims_are_held_against_the_runs(tmp_path):
     said = answers.bullets(answers.claims(make_study(tmp_path)))
     assert "in all cases.” Not every GRU is" in said
     assert "“With more units the perplexity is lower.” Not so: 3.3b (112.7) is 2% above" in said
+    assert "In its own table: 112.65 against 110.22." in said and "3.4b and 3.3a, a Trans" in said
+    assert (REPORTED["3.4b"].seconds, REPORTED["3.3a"].seconds) == (685, 780)
+    assert REPORTED["3.3a"].valid > REPORTED["3.1b"].valid
     fast = {"3.4b": {"seconds": 1.0}, "3.3a": {"seconds": 2.0}}
     turned = answers.bullets(answers.claims(make_study(tmp_path / "t", but(b3=90.0), **fast)))
     assert "“With more units the perplexity is lower.” So it is: 3.3b (90.0)" in turned
@@ -234,26 +263,32 @@ def test_half_lives_before_and_after_training(tmp_path):
     rows = observations.flow_table(table).set_index(["run", "training"])["half-life"]
     assert rows["3.1d", "after"] == "0.50" and rows["3.2a", "after"] == "8.00"
     said = observations.flows(table)
-    assert said[0].startswith("GRU: the gradient halves every 1.00 steps before training and every")
+    assert said[0].startswith("3.2a GRU: the gradient halves every 1.00 steps before training and")
     assert "8.00 after it: training lengthens its reach" in said[0]
+    assert "LSTM: the gradient halves every 1.00 steps" in said[1]
+    assert said[1].endswith("leaves its reach as it is.") and "shortens its reach" in said[2]
     assert said[-1] == (
-        "After training, from the furthest reach to the shortest: the GRU, then the LSTM, "
-        "then the RNN."
+        "After training, from the furthest reach to the shortest: 3.2a GRU, then LSTM, "
+        "then 3.1d RNN."
     )
 
 
-def test_along_the_window_the_verb_follows_the_losses(tmp_path):
-    steps = {"carried": [4.0] * 35, "fresh": [3.0] + [4.0] * 34}
+def test_along_the_window_a_fresh_start_costs_what_it_is_above_the_carried_state(tmp_path):
+    steps = {"carried": [4.0] * 34 + [5.0], "fresh": [4.5] + [4.1] * 33 + [5.1]}
     said = observations.along_the_window(make_study(tmp_path, **{"3.1b": {"steps": steps}}))
-    assert "fresh start, the loss rises from 3.00 at the first step to 4.00" in said[0]
-    assert "with the state carried, the loss stays level from 4.00" in said[0]
-    assert "fresh start, the loss falls from 5.00" in said[1] and "carried" not in said[2]
+    assert "a fresh start the loss is 4.50 nats at the first step and 4.20 over the last" in said[0]
+    assert "0.50 more than with the state carried at the first step, 0.10 at the last" in said[0]
+    assert "5.00 nats at the first step and 4.00" in said[1] and "carried" not in said[2]
 
 
-def judged(table, cost):
+def judged(table, cost, judge=lambda cell: "x"):
     """Each run's texts cost the judge what cost makes of its validation perplexity."""
     for _, row in table.iterrows():
-        record = {"judge": "x", "real": 4.0, "losses": [4.0 + cost(row["valid"])] * len(TEXTS)}
+        record = {
+            "judge": judge(row["cell"]),
+            "real": 4.0,
+            "losses": [4.0 + cost(row["valid"])] * len(TEXTS),
+        }
         row["run"].write("judged.json", record)
     return observations.correlation(table)
 
@@ -261,11 +296,21 @@ def judged(table, cost):
 def test_whether_quality_follows_perplexity_is_counted(tmp_path):
     table = make_study(tmp_path)
     assert observations.correlation(table) == []  # no text was judged
+    assert experiments.judges(table) == ""
     said = judged(table, math.log)[0]
+    assert (
+        experiments.judges(table)
+        == " x read those of the RNNs, the GRUs, the Transformers, the LSTMs."
+    )
     assert "Over 16 models" in said and "+1.00: the higher the one, the higher the other" in said
     assert "-1.00: the higher the one, the lower" in judged(table, lambda valid: -valid)[0]
     assert "no more than chance may give" in judged(table, lambda valid: valid % 7)[0]
     assert len(judged(table, math.log)) == 1  # all repeat alike: that has no correlation
+    judges = {"gru": FULL["3.1d"].name}
+    two = judged(table, math.log, lambda cell: judges.get(cell, FULL["3.2a"].name))
+    assert [text.split()[1] for text in two] == ["10", "6"]  # models read by the one, by the other
+    assert "loss of sampled texts to 3.1d, which read them, is +1.00" in two[1]
+    assert "3.1d read those of the GRUs." in experiments.judges(table)
 
 
 def test_the_abstract_counts_the_exercises_settings(tmp_path):

@@ -54,8 +54,9 @@ def report(mixed_study):
 
 @pytest.fixture(scope="module")
 def text(report):
-    pages = pypdf.PdfReader(report).pages
-    return " ".join(" ".join(page.extract_text() for page in pages).split())
+    """The report's words, without the pages' numbers, which may come amid a sentence."""
+    pages = [page.extract_text().strip() for page in pypdf.PdfReader(report).pages]
+    return " ".join(" ".join(p.removesuffix(str(n)) for n, p in enumerate(pages, 1)).split())
 
 
 def test_the_report_shows_what_the_records_hold(mixed_study, text):
