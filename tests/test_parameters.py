@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 import ptb_utils as pu
+from ptb import parameters
 from ptb.corpus import Corpus, embedded
 from ptb.recipes import recipe
 from ptb.runs import RECORDS, ROOT, Run
@@ -27,13 +28,14 @@ def cells(notebook: str) -> list[str]:
 @pytest.fixture
 def run_cells(tmp_path, monkeypatch):
     """Executes a notebook's first two cells, with other values between them, as papermill does."""
-    monkeypatch.setattr(pu, "get_ipython", lambda: SimpleNamespace(user_ns_hidden={}))
-    monkeypatch.setattr(pu, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(parameters, "get_ipython", lambda: SimpleNamespace(user_ns_hidden={}))
+    for room in (pu, parameters):
+        monkeypatch.setattr(room, "RUNS", tmp_path / "runs")
 
     def run(notebook, **chosen):
-        parameters, second, *_ = cells(notebook)
+        first, second, *_ = cells(notebook)
         names = {}
-        exec(parameters, names)
+        exec(first, names)
         names.update(chosen)
         exec(second, names)
         return names
