@@ -5,16 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pandas as pd
 import papermill
 
 from ptb import figures
+from ptb.experiments import experiments, results
 from ptb.findings import markdown, readme_commands, readme_results
 from ptb.published import beside, recorded
 from ptb.records import ADAPTED, find_runs
 from ptb.runs import NOTEBOOKS, RECORDS, ROOT, RUNS, Run
 from ptb.setting import Setting
 from ptb.studies import MAIN, SECOND, STUDIES, StudyError
+
+IN_README = ["run", "model", "step", "B", "p", "par.", "s", "best", "train", "valid", "solution"]
 
 
 def report(study: str) -> Path:
@@ -77,23 +79,18 @@ def _part(setting: Setting) -> str:
 
 
 def rebuild(study: str) -> None:
-    """The published report of a study's exercise, from report/records alone.
+    """The published report of a study's exercise, and the README's tables, from records alone.
 
-    Of the first exercise the figures and the README's tables too.
+    Of the first exercise the figures too.
     """
     study = study if study in SECOND else MAIN
     if study == MAIN:
-        _rebuild_tables()
+        figures.save_all(recorded(MAIN), ROOT / "figures")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (ROOT / "README.md").write_text(with_tables(readme), encoding="utf-8")
     pdf = make_pdf(RECORDS / study, notebook(study))
     pdf.with_suffix(".ipynb").unlink()
     pdf.replace(published_pdf(study))
-
-
-def _rebuild_tables() -> None:
-    table = recorded(MAIN)
-    figures.save_all(table, ROOT / "figures")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (ROOT / "README.md").write_text(with_tables(readme, table), encoding="utf-8")
 
 
 def published_pdf(study: str) -> Path:
@@ -101,12 +98,14 @@ def published_pdf(study: str) -> Path:
     return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
 
 
-def with_tables(readme: str, table: pd.DataFrame) -> str:
+def with_tables(readme: str) -> str:
     """The README with its tables as the records have them, each between its two marks."""
+    four, all_runs = recorded(MAIN), experiments(find_runs(RECORDS / "architectures"))
     tables = {
-        "results": readme_results(table),
-        "commands": readme_commands(table),
+        "results": readme_results(four),
+        "commands": readme_commands(four),
         "published": markdown(beside()),
+        "experiments": markdown(results(all_runs)[IN_README]),
     }
     for name, text in tables.items():
         begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"

@@ -78,7 +78,7 @@ def test_publishing_takes_any_scale_and_no_weights(rooms):
     assert files == {*PUBLISHED, JUDGED} - {"weights.safetensors"}
 
 
-def test_rebuilding_writes_the_second_reports_pdf_and_nothing_else(tmp_path, monkeypatch):
+def test_rebuilding_writes_the_second_reports_pdf_and_the_readmes_tables(tmp_path, monkeypatch):
     asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
 
     def report(*arguments):
@@ -91,11 +91,14 @@ def test_rebuilding_writes_the_second_reports_pdf_and_nothing_else(tmp_path, mon
         folder.mkdir()
     monkeypatch.setattr(publishing, "make_pdf", report)
     monkeypatch.setattr(publishing, "ROOT", tmp_path)
+    monkeypatch.setattr(publishing, "with_tables", lambda readme: f"{readme}, with its tables")
+    (tmp_path / "README.md").write_text("old")
     rebuild("architectures")
     records = publishing.RECORDS / "architectures"
     assert asked == [(records, "architectures.ipynb")]
     assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
-    assert not executed.exists() and not (tmp_path / "README.md").exists()
+    assert not executed.exists() and not (tmp_path / "figures").exists()
+    assert (tmp_path / "README.md").read_text() == "old, with its tables"
 
 
 def test_a_missing_experiment_is_named_and_nothing_published(rooms):
