@@ -49,7 +49,8 @@ def _fate(row: pd.Series) -> str:
     if row["at_end"] == row["at_best"]:
         return f"is still at its best in the last epoch, {best}"
     grows = row["running_end"] < row["running_best"] and rise > LEVEL
-    return f"is best in epoch {best} and ends {abs(rise):.0%} above it" + (
+    end = f"{rise:.0%} above it" if rise > LEVEL / 2 else "level with it"
+    return f"is best in epoch {best} and ends {end}" + (
         ", while its training perplexity goes on falling: overfitting" if grows else ""
     )
 
@@ -305,7 +306,8 @@ def claims(table: pd.DataFrame) -> list[str]:
             row, base = runs.loc[name], runs.loc["3.2a"]
             verdict = "So it is" if row["valid"] < base["valid"] * (1 - LEVEL) else "Not so"
             text = f"“With {what} the perplexity is lower.” {verdict}: {_shown(row)} is "
-            own = f"In its own table: {theirs[name]} against {theirs['3.2a']}."
+            lower = "so it is" if theirs[name] < theirs["3.2a"] else "not so"
+            own = f"In its own table {lower}: {theirs[name]} against {theirs['3.2a']}."
             sentences.append(f"{text}{_against(row, base)}. {own}")
     fastest = _on_one_device(runs)["at_end"].nsmallest(2).index
     count = sum(runs.loc[fastest, "cell"] == "transformer")
