@@ -173,3 +173,14 @@ def test_other_folders_in_a_study_are_no_runs(tmp_path):
     (tmp_path / ".ipynb_checkpoints").mkdir()
     (tmp_path / ".ipynb_checkpoints" / "report-checkpoint.ipynb").write_text("{}")
     assert left_out(tmp_path) == []
+
+
+@pytest.mark.parametrize(("unigram", "kept"), [(90.0, True), (110.0, False)])
+def test_a_run_that_is_worse_than_word_frequencies_may_differ_from_its_rounded_weights(
+    tmp_path, unigram, kept
+):
+    run = make_run(tmp_path, valid=100.0)
+    rows_are(row(1, **FITS), row(2, **FITS | {"valid": 103.0}))(run)
+    analysis = dict.fromkeys(ANALYSIS, []) | {"unigram": unigram}
+    (run.folder / "analysis.json").write_text(json.dumps(analysis))
+    assert (faults(run) is None) == kept
