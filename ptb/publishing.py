@@ -105,7 +105,7 @@ def with_tables(readme: str) -> str:
         "results": readme_results(four),
         "commands": readme_commands(four),
         "published": markdown(beside()),
-        "experiments": markdown(results(all_runs)[IN_README]),
+        "experiments": markdown(results(all_runs).filter(IN_README)),
     }
     for name, text in tables.items():
         begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from test_answers import make_study
 
 from ptb import publishing
 from ptb.architectures import FULL
@@ -107,3 +108,12 @@ def test_a_missing_experiment_is_named_and_nothing_published(rooms):
     with pytest.raises(StudyError, match="not finished: 3.1a is still to train"):
         publish("architectures")
     assert not (rooms / "records").exists()
+
+
+def test_the_readmes_table_does_without_a_solution_where_all_runs_are_scaled(tmp_path, monkeypatch):
+    readme = (publishing.ROOT / "README.md").read_text()
+    assert "| valid | solution |" in publishing.with_tables(readme)
+    monkeypatch.setattr(publishing, "RECORDS", tmp_path)
+    make_study(tmp_path / "architectures", {"3.1a": 556.4}, scale=0.2)
+    table = publishing.with_tables(readme).split("<!-- experiments")[1].split("<!-- end")[0]
+    assert "| train | valid |\n" in table and "556.4" in table and "solution" not in table
