@@ -91,6 +91,20 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
     return _CrossEntropy.apply(hidden, weight, bias, targets)
 
 
+def augmented_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """The augmented loss of Inan et al. 2016 (section 3) of tied weights, at a high temperature.
+
+    For hidden (N, H), weight (V, H), targets (N,): the limit, for temperature τ → ∞, of τ² times
+    the mean of KL(softmax(W w_y / τ) ‖ softmax(W h / τ)), where w_y is the target's own embedding:
+    half the variance over the words of W (h − w_y). It draws h to w_y, and W gets no gradient.
+    """
+    weight = weight.detach()
+    centred = weight - weight.mean(0)
+    covariance = product(centred.T, centred) / len(weight)  # (H, H)
+    apart = hidden - weight[targets]  # (N, H)
+    return (apart @ covariance * apart).sum(1).mean() / 2
+
+
 def _check(hidden: Tensor, weight: Tensor, targets: Tensor) -> None:
     """Raises ValueError where a shape or a dtype is not as it must be."""
     rows, size = len(targets), weight.shape[1]

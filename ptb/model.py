@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ptb.cells import GATES, parameter_count
 from ptb.layers import Recurrent, dropout
-from ptb.loss import cross_entropy, token_losses
+from ptb.loss import augmented_loss, cross_entropy, token_losses
 from ptb.setting import PlainError, Setting
 from ptb.transformer import DecoderLayer, drop, positions
 
@@ -31,13 +31,19 @@ class LanguageModel(nn.Module):
     """
 
     window: int | None = None
+    augmented: float = 0.0
 
     def loss(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
-        """The mean cross-entropy of a window in nats a token, and the state, detached."""
+        """The mean cross-entropy of a window in nats a token, and the state, detached.
+
+        In training an augmented loss adds its gradient, but not its value.
+        """
         hidden, state = self(x, state)
-        mean = cross_entropy(
-            hidden.flatten(0, 1), self.output.weight, self.output.bias, y.flatten()
-        )
+        rows, targets = hidden.flatten(0, 1), y.flatten()
+        mean = cross_entropy(rows, self.output.weight, self.output.bias, targets)
+        if self.training and self.augmented:
+            more = self.augmented * augmented_loss(rows, self.output.weight, targets)
+            mean = mean + (more - more.detach())
         return mean, tuple(tuple(part.detach() for part in layer) for layer in state)
 
     def token_losses(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
@@ -60,7 +66,8 @@ class RecurrentModel(LanguageModel):
     def __init__(self, setting: Setting, vocabulary: int):
         super().__init__()
         self.dropout, self.same_mask = setting.dropout, setting.same_mask
-        self.word_dropout, hidden = setting.word_dropout, setting.hidden
+        self.word_dropout, self.augmented = setting.word_dropout, setting.augmented
+        hidden = setting.hidden
         self.embedding = nn.Embedding(vocabulary, setting.embedding)
         sizes = [setting.embedding] + [hidden] * (setting.layers - 1)
         self.layers = nn.ModuleList(

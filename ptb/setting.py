@@ -29,7 +29,7 @@ CHOICES = {
 DEVICES = ("cpu", "cuda")
 # the reset gate has a check of its own
 RECURRENT_ONLY = (
-    "tied", "init", "biases", "initial", "same_mask", "word_dropout", "weight_drop"
+    "tied", "init", "biases", "initial", "same_mask", "word_dropout", "weight_drop", "augmented"
 )  # fmt: skip
 TRANSFORMER_ONLY = ("heads", "feedforward", "attention_dropout")
 # lowest and highest value, and whether the highest itself is allowed
@@ -50,6 +50,7 @@ RANGES = {
     "average": (0, 1, False),
     "weight_drop": (0, 1, False),
     "word_dropout": (0, 1, False),
+    "augmented": (0, 100, True),
     "epochs": (1, 1000, True),
     "seed": (0, 2**31, False),
     "heads": (1, 256, True),
@@ -84,7 +85,8 @@ class Setting:
 
     Beyond the exercise: same_mask has dropout's masks be the same at all steps of a window (Gal and
     Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
-    entries of the recurrent matrices (Merity et al. 2018), each with that probability.
+    entries of the recurrent matrices (Merity et al. 2018), each with that probability. augmented is
+    the weight of the augmented loss of Inan et al. 2016, their γ/τ; it needs tied matrices.
 
     The transformer alone has heads of attention, a width of its feed-forward layers and a dropout
     rate of its attention weights. Its matrices are drawn as Glorot & Bengio 2010 say, not by init;
@@ -117,6 +119,7 @@ class Setting:
     same_mask: bool = False
     word_dropout: float = 0.0
     weight_drop: float = 0.0
+    augmented: float = 0.0
     heads: int = 16
     feedforward: int = 2048
     attention_dropout: float = 0.1
@@ -133,6 +136,8 @@ class Setting:
             raise SettingError(
                 f"tied = True needs embedding = hidden, not {self.embedding} and {self.hidden}"
             )
+        if self.augmented and not self.tied:
+            raise SettingError(f"augmented = {self.augmented:g} needs tied = True")
         if self.reset != "after" and self.cell != "gru":
             raise SettingError(
                 f"reset = {self.reset!r} is for the gru, not {self.cell}: use 'after'"

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ptb import loss
-from ptb.loss import cross_entropy, token_losses
+from ptb.loss import augmented_loss, cross_entropy, token_losses
 
 SIZES = [(1, 1, 2), (3, 2, 5), (4, 3, 7), (5, 6, 3), (8, 1, 9), (13, 4, 11)]  # N, H, V
 
@@ -129,3 +129,17 @@ def test_mean_of_token_losses_is_the_fused_loss():
 def test_wrong_shapes_and_dtypes_are_refused(hidden, targets, said):
     with pytest.raises(ValueError, match=re.escape(said)):
         cross_entropy(hidden, torch.zeros(6, 3), torch.zeros(6), targets)
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_augmented_loss_is_the_divergence_at_a_high_temperature(sizes):
+    hidden, weight, _, targets = make(sizes)
+    heat, (at_h, at_target) = 1e4, ((rows @ weight.T) for rows in (hidden, weight[targets]))
+    found, wanted = ((logits / heat).log_softmax(1) for logits in (at_h, at_target.detach()))
+    divergence = F.kl_div(found, wanted, log_target=True, reduction="batchmean") * heat**2
+    (gradient,) = torch.autograd.grad(divergence, hidden)
+    value = augmented_loss(hidden, weight, targets)
+    own, of_weight = torch.autograd.grad(value, (hidden, weight), allow_unused=True)
+    assert value.item() == pytest.approx(divergence.item(), rel=1e-3, abs=1e-9)
+    torch.testing.assert_close(own, gradient, rtol=1e-2, atol=1e-4)
+    assert of_weight is None

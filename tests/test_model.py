@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from ptb.architectures import FULL
 from ptb.layers import dropout
+from ptb.loss import augmented_loss
 from ptb.model import WeightsError, build, load_weights, parameter_table
 from ptb.setting import Setting
 
@@ -328,3 +330,17 @@ def test_dropped_recurrent_weights_are_dropped_at_all_steps(cell):
     with torch.no_grad():
         layer.weight_hh.mul_(mask)
     assert model.eval().loss(x, y, state)[0].item() == pytest.approx(loss.item(), abs=1e-12)
+
+
+def test_an_augmented_loss_adds_its_gradient_in_training_but_not_its_value():
+    setting = small(tied=True)
+    plain, model = make(setting).train(), make(replace(setting, augmented=0.3)).train()
+    (x, y), state = window(), plain.initial_state(3)
+    losses = [m.loss(x, y, state)[0] for m in (plain, model)]
+    assert losses[0].item() == losses[1].item()
+    hidden, _ = plain(x, state)
+    more = 0.3 * augmented_loss(hidden.flatten(0, 1), plain.output.weight, y.flatten())
+    (losses[0] + more).backward()
+    losses[1].backward()
+    for (name, one), other in zip(plain.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)

@@ -42,6 +42,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"tied": 1}, ["tied = 1", "True or False"]),
     ({"corpus": 3}, ["corpus = 3", "text", "quotes"]),
     ({"tied": True, "embedding": 100}, ["tied = True", "embedding = hidden", "100", "200"]),
+    ({"augmented": 0.1}, ["augmented = 0.1", "needs tied = True"]),
     ({"optimiser": "adamw", "momentum": 0.9}, ["momentum = 0.9", "sgd", "adamw", "use 0"]),
     ({"cell": "transformer"}, ["heads = 16 must divide hidden = 200"]),
     ({**TRANSFORMER, "embedding": 100}, ["embedding = 100", "must be hidden = 200"]),
@@ -132,6 +133,7 @@ OTHER = {
     "reset": "before", "heads": 4, "feedforward": 800, "attention_dropout": 0.0,
     "biases": 1, "initial": "exercise", "experiment": "3.1a", "scale": 0.5,
     "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
+    "augmented": 0.1,
 }  # fmt: skip
 
 
@@ -145,10 +147,12 @@ def test_every_choice_alone_gives_another_name():
     assert set(OTHER) == {field.name for field in fields(Setting)}
     base = Setting(cell="gru")
     transformer = Setting(**TRANSFORMER)
-    settings = [Setting(), base, transformer]
+    tied = replace(base, tied=True, lr=1.5)
+    bases = dict.fromkeys(("heads", "feedforward", "attention_dropout"), transformer)
+    bases["augmented"] = tied
+    settings = [Setting(), base, transformer, tied]
     for name, value in OTHER.items():
-        of_transformers = name in ("heads", "feedforward", "attention_dropout")
-        settings.append(replace(transformer if of_transformers else base, **{name: value}))
+        settings.append(replace(bases.get(name, base), **{name: value}))
     assert len({setting.name for setting in settings}) == len(settings)
 
 
