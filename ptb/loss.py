@@ -99,8 +99,8 @@ def augmented_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     half the variance over the words of W (h − w_y). It draws h to w_y, and W gets no gradient.
     """
     weight = weight.detach()
-    centred = weight - weight.mean(0)
-    covariance = product(centred.T, centred) / len(weight)  # (H, H)
+    mean = weight.mean(0)
+    covariance = product(weight.T, weight) / len(weight) - mean.outer(mean)  # (H, H)
     apart = hidden - weight[targets]  # (N, H)
     return (apart @ covariance * apart).sum(1).mean() / 2
 
