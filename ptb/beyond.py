@@ -1,7 +1,7 @@
-"""Beyond the exercise, still two layers of 200 units: what each addition brings, how far all go.
+"""Beyond the exercise, still two layers of 200 units: what each addition brings, how far it goes.
 
-The ladder of each cell begins with the model of the long recipe and adds one thing at a time, each
-on top of those before it, in a third of that recipe's epochs. The finalists are trained longer.
+The ablation trains, for each cell, one model of the exercise, the same one tied, and the tied one
+with one more thing each, all for few epochs. The finalists are trained longer.
 """
 
 import json
@@ -14,47 +14,51 @@ import pandas as pd
 from ptb.corpus import SPLITS
 from ptb.figures import label
 from ptb.published import TABLE
-from ptb.recipes import LONG, recipe
+from ptb.recipes import recipe
 from ptb.records import ADAPTED, find_runs, gather
 from ptb.setting import Setting
 
 CELLS = ("lstm", "gru")
-EPOCHS = 12  # of each step of a ladder
-ADDED = {
-    "embedding tied to the output": {"tied": True},
-    "one mask a window": {"same_mask": True},
-    "dropped words": {"word_dropout": 0.1},
-    "dropped recurrent weights": {"weight_drop": 0.2},
+DROPOUT, EPOCHS = 0.2, 10  # of every step of the ablation but the one with more dropout
+PLAIN = "the exercise's model"
+TIED = {"the embedding tied to the output": {"tied": True}}
+REGULARISERS = {
+    "also one mask a window": {"same_mask": True},
+    "also an augmented loss": {"augmented": 0.3},
+    "also dropped words": {"word_dropout": 0.1},
+    "also dropped recurrent weights": {"weight_drop": 0.2},
 }
-LAST = {"lstm": {"epochs": 40}, "gru": {"epochs": 40}}  # what the finalists have of their own
+ADDED = {"also more dropout": {"dropout": 0.35}} | REGULARISERS  # to the tied model, one at a time
+LAST = {"lstm": {"dropout": 0.28, "epochs": 44}, "gru": {"dropout": 0.3, "epochs": 44}}
 ABOUT = """### Beyond the exercise
 
 The same two layers of 200 units, with what the exercise leaves out. The output matrix can be the
 embedding's own (Press and Wolf 2016). Dropout's masks can stay the same through a window and drop
 whole words of the vocabulary (Gal and Ghahramani 2016), and can act on entries of the recurrent
-matrices (Merity et al. 2018)."""
+matrices (Merity et al. 2018). An augmented loss draws the outputs to the embeddings of their
+targets (Inan et al. 2016, here in the limit of a high temperature)."""
 COLUMNS = ["model", "how", "by, or chosen on validation", "valid", "test"]
 
 
-def ladder(cell: str) -> dict[str, Setting]:
-    """The ladder's settings by what each one adds."""
-    (dropout,) = (p for of, p in LONG if of == cell and p)
-    setting = recipe(cell, dropout, **LONG[cell, dropout] | {"epochs": EPOCHS})
-    steps = {"the long recipe's model": setting}
-    for name, choice in ADDED.items():
-        steps[name] = setting = replace(setting, **choice)
+def ablation(cell: str) -> dict[str, Setting]:
+    """The settings by what each one adds: to the exercise's model, and then to the tied one."""
+    steps = {PLAIN: recipe(cell, DROPOUT, weight_decay=1e-5, epochs=EPOCHS)}
+    for name, choice in (TIED | ADDED).items():
+        before = list(steps.values())[:2][-1]  # the exercise's model, then always the tied one
+        ((field, value),) = choice.items()
+        steps[f"{name} ({field} = {value})"] = replace(before, **choice)
     return steps
 
 
 def finalist(cell: str) -> Setting:
-    """The ladder's last step with what the finalist has of its own."""
-    *_, top = ladder(cell).values()
-    return replace(top, **LAST[cell])
+    """The tied model with what the finalist has of its own."""
+    _, tied, *_ = ablation(cell).values()
+    return replace(tied, **LAST[cell])
 
 
 def study() -> list[Setting]:
-    """The finalists, which take longest, then both ladders."""
-    steps = [setting for cell in CELLS for setting in ladder(cell).values()]
+    """The finalists, which take longest, then both ablations."""
+    steps = [setting for cell in CELLS for setting in ablation(cell).values()]
     return [*map(finalist, CELLS), *steps]
 
 
@@ -64,18 +68,23 @@ def _rows(folder: Path) -> dict[Setting, dict]:
 
 
 def steps(folder: Path) -> pd.DataFrame:
-    """A row a step: validation / test perplexity of each cell, in brackets what the step changed.
+    """A row a step of the ablation: validation / test perplexity of each cell's.
 
-    The change is validation's, in percent; a run that is not there is a dash.
+    In brackets validation's change in percent: tying against the exercise's model, the others
+    against the tied one. A run that is not there is a dash.
     """
     rows = _rows(folder)
-    columns = {cell.upper(): _climb([rows.get(s) for s in ladder(cell).values()]) for cell in CELLS}
-    return pd.DataFrame({"what it adds": list(ladder(CELLS[0]))} | columns)
+    columns = {
+        cell.upper(): _texts([rows.get(s) for s in ablation(cell).values()]) for cell in CELLS
+    }
+    return pd.DataFrame({"model": list(ablation(CELLS[0]))} | columns)
 
 
-def _climb(rows: list[dict | None]) -> list[str]:
+def _texts(rows: list[dict | None]) -> list[str]:
+    plain, tied, *more = rows
+    pairs = [(None, plain), (plain, tied), *((tied, row) for row in more)]
     texts = []
-    for before, row in zip([None, *rows], rows, strict=False):
+    for before, row in pairs:
         change = f" ({row['valid'] / before['valid'] - 1:+.1%})" if row and before else ""
         texts.append(f"{row['valid']:.2f} / {row['test']:.2f}{change}" if row else "–")
     return texts
@@ -88,10 +97,21 @@ def reached(folder: Path) -> pd.DataFrame:
     rows = _rows(folder)
     own = {s.name: rows[s] for s in map(finalist, CELLS) if s in rows}
     for row in own.values():
-        how = f"{label(row['run'].setting)}, the whole ladder, {row['epochs']} epochs"
+        how = (
+            f"{label(row['run'].setting)}, {_additions(row['run'].setting)}, {row['epochs']} epochs"
+        )
         found.append((row["cell"].upper(), how, f"{row['minutes']:.0f} minutes", *_both(row)))
     frame = pd.DataFrame([*found, *_adapted(folder, own)], columns=COLUMNS)
     return frame.assign(**{split: frame[split].map(_number) for split in SPLITS[1:]})
+
+
+def _additions(setting: Setting) -> str:
+    """Which of TIED and REGULARISERS the setting has, at whatever value."""
+    return ", ".join(
+        name
+        for name, choice in (TIED | REGULARISERS).items()
+        if any(getattr(setting, field) != getattr(Setting, field) for field in choice)
+    )
 
 
 def _both(row: dict) -> tuple[float, float]:

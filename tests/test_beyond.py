@@ -1,4 +1,4 @@
-"""ptb.beyond: ladders that add one thing at a time, and tables that show what is there."""
+"""ptb.beyond: ablations that add one thing at a time, and tables that show what is there."""
 
 from dataclasses import asdict
 
@@ -6,9 +6,10 @@ import pytest
 from test_runs import row
 
 from ptb import beyond
-from ptb.beyond import finalist, ladder, reached, steps, study
+from ptb.beyond import ablation, finalist, reached, steps, study
 from ptb.records import ADAPTED, ANALYSIS
 from ptb.runs import Run, write_json
+from ptb.setting import Setting
 
 
 def finish(folder, setting, valid):
@@ -23,26 +24,32 @@ def finish(folder, setting, valid):
         run.finish(metrics)
 
 
+def changes(before: Setting, after: Setting) -> dict:
+    before, after = asdict(before), asdict(after)
+    return {name: after[name] for name in after if after[name] != before[name]}
+
+
 @pytest.mark.parametrize("cell", beyond.CELLS)
-def test_each_step_adds_one_thing_to_the_step_before(cell):
-    climbed = [asdict(setting) for setting in ladder(cell).values()]
-    for before, after, added in zip(climbed, climbed[1:], beyond.ADDED.values(), strict=False):
-        changed = {name: after[name] for name in after if after[name] != before[name]}
-        assert changed == added and changed
+def test_each_step_adds_one_thing_to_the_exercises_model_or_to_the_tied_one(cell):
+    plain, tied, *more = ablation(cell).values()
+    assert changes(plain, tied) == {"tied": True}
+    assert [changes(tied, step) for step in more] == list(beyond.ADDED.values())
+    assert all(len(choice) == 1 for choice in beyond.ADDED.values())
 
 
 def test_all_are_two_layers_of_200_units_and_each_is_there_once():
     settings = study()
     assert {(s.embedding, s.hidden, s.layers) for s in settings} == {(200, 200, 2)}
-    assert len({s.name for s in settings}) == len(settings) == 2 * (len(beyond.ADDED) + 2)
+    assert len({s.name for s in settings}) == len(settings) == 2 * (len(beyond.ADDED) + 3)
 
 
 def test_steps_show_perplexities_and_changes_and_dashes_for_what_is_missing(tmp_path):
-    first, second, *_ = ladder("gru").values()
-    finish(tmp_path, first, 110.0)
-    finish(tmp_path, second, 99.0)
+    plain, tied, _, mask, *_ = ablation("gru").values()
+    for setting, valid in ((plain, 110.0), (tied, 99.0), (mask, 100.98)):
+        finish(tmp_path, setting, valid)
     table = steps(tmp_path)
-    assert list(table["GRU"][:3]) == ["110.00 / 107.00", "99.00 / 96.00 (-10.0%)", "–"]
+    assert list(table["GRU"][:2]) == ["110.00 / 107.00", "99.00 / 96.00 (-10.0%)"]
+    assert list(table["GRU"][2:4]) == ["–", "100.98 / 97.98 (+2.0%)"]
     assert set(table["LSTM"]) == {"–"}
 
 
@@ -51,9 +58,10 @@ def test_reached_has_others_then_finalists_then_what_adapts_them(tmp_path):
     finish(tmp_path, finalist("lstm"), 84.0)
     adapted = {"kind": "temperature", "chosen": "1.1", "valid": 83.0, "test": 80.0}
     ours = {"run": finalist("lstm").name} | adapted
-    theirs = {"run": ladder("gru")["the long recipe's model"].name} | adapted
+    theirs = {"run": ablation("gru")[beyond.PLAIN].name} | adapted
     write_json(tmp_path / ADAPTED, [ours, theirs])
     table = reached(tmp_path)
     assert others >= 2 and list(table["valid"][others:]) == ["84.00", "83.00"]
     assert list(table["test"][others:]) == ["81.00", "80.00"]
     assert table.iloc[-1]["model"] == "LSTM" and table.iloc[-1]["how"] == "temperature"
+    assert "tied to the output, 44 epochs" in table.iloc[-2]["how"]
