@@ -29,11 +29,12 @@ def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor,
 
     shifted: of logits less their row's largest, which no number is too large or too small for.
     """
-    table = passing_product(hidden, weight.T)
+    table, biased = passing_product(hidden, weight.T, bias)
     sums, chosen = hidden.new_empty(2, len(hidden), 1)
     rows = len(hidden) if hidden.is_cuda else ROWS
     for part, y, s, c in zip(*(t.split(rows) for t in (table, targets, sums, chosen)), strict=True):
-        part.add_(bias)
+        if not biased:
+            part.add_(bias)
         if shifted:
             part.sub_(part.amax(1, keepdim=True))
         torch.gather(part, 1, y[:, None], out=c)
@@ -62,11 +63,9 @@ class _CrossEntropy(Function):
         table, sums, chosen = _safe_exponentials(hidden, weight, bias, targets)
         table.scatter_add_(1, targets[:, None], -sums)  # sum · (p − onehot)
         scale = 1 / (sums * len(targets))  # (N, 1)
-        ctx.gradients = (  # save_for_backward would hold them, and the optimiser have to copy
-            product(table, weight).mul_(scale),
-            product((hidden * scale).T, table).T,
-            (scale.T @ table)[0],
-        )
+        to_both = product(torch.cat([hidden * scale, scale], 1).T, table)  # (H + 1, V)
+        # save_for_backward would hold them, and the optimiser have to copy
+        ctx.gradients = product(table, weight).mul_(scale), to_both[:-1].T, to_both[-1]
         return (sums.log() - chosen).mean()
 
     @staticmethod

@@ -78,11 +78,12 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def passing_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b, on the CPU in memory that the thread's next call may take again.
+def passing_product(a: Tensor, b: Tensor, bias: Tensor) -> tuple[Tensor, bool]:
+    """a @ b + bias, or a @ b where adding would be a pass of its own; and whether it was added.
 
-    On a GPU never: a captured graph would go on writing to memory that was given away.
+    Through MKL in memory that the thread's next call may take again. On a GPU never: a captured
+    graph would go on writing to memory that was given away.
     """
     if _by_onednn(a) or a.is_cuda:
-        return product(a, b)
-    return product(a, b, out=_room(len(a), b.shape[1], a))
+        return product(a, b, bias), True
+    return product(a, b, out=_room(len(a), b.shape[1], a)), False
