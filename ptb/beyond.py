@@ -1,7 +1,7 @@
 """Beyond the exercise, still two layers of 200 units: what each addition brings, how far it goes.
 
-The ablation trains, for each cell, one model of the exercise, the same one tied, and the tied one
-with one more thing each, all for few epochs. The finalists are trained longer.
+The study "ablation" trains, for each cell, a model of the exercise, the same one tied, and the tied
+one with one more thing each, all for few epochs. The study "beyond" trains the finalists longer.
 """
 
 import json
@@ -56,10 +56,10 @@ def finalist(cell: str) -> Setting:
     return replace(tied, **LAST[cell])
 
 
-def study() -> list[Setting]:
-    """The finalists, which take longest, then both ablations."""
-    steps = [setting for cell in CELLS for setting in ablation(cell).values()]
-    return [*map(finalist, CELLS), *steps]
+STUDIES = {
+    "beyond": [finalist(cell) for cell in CELLS],
+    "ablation": [setting for cell in CELLS for setting in ablation(cell).values()],
+}
 
 
 def _rows(folder: Path) -> dict[Setting, dict]:

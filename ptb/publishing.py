@@ -8,6 +8,7 @@ from pathlib import Path
 import papermill
 
 from ptb import figures
+from ptb.beyond import reached
 from ptb.experiments import experiments, results
 from ptb.findings import markdown, readme_commands, readme_results
 from ptb.published import beside, recorded
@@ -105,6 +106,7 @@ def with_tables(readme: str) -> str:
         "results": readme_results(four),
         "commands": readme_commands(four),
         "published": markdown(beside()),
+        "beyond": markdown(reached(RECORDS / "beyond")),
         "experiments": markdown(results(all_runs).filter(IN_README)),
     }
     for name, text in tables.items():

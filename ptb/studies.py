@@ -11,7 +11,7 @@ STUDIES = {
     "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
     "seeds": [recipe(cell, dropout, seed=2) for cell, dropout in FOUR if dropout],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
-    "beyond": beyond.study(),
+    **beyond.STUDIES,
     "architectures": experiments("ptb"),
     "demo-architectures": experiments("embedded", DEMO),
 }

@@ -6,7 +6,7 @@ import pytest
 from test_runs import row
 
 from ptb import beyond
-from ptb.beyond import ablation, finalist, reached, steps, study
+from ptb.beyond import STUDIES, ablation, finalist, reached, steps
 from ptb.records import ADAPTED, ANALYSIS
 from ptb.runs import Run, write_json
 from ptb.setting import Setting
@@ -38,7 +38,7 @@ def test_each_step_adds_one_thing_to_the_exercises_model_or_to_the_tied_one(cell
 
 
 def test_all_are_two_layers_of_200_units_and_each_is_there_once():
-    settings = study()
+    settings = [setting for study in STUDIES.values() for setting in study]
     assert {(s.embedding, s.hidden, s.layers) for s in settings} == {(200, 200, 2)}
     assert len({s.name for s in settings}) == len(settings) == 2 * (len(beyond.ADDED) + 3)
 
