@@ -170,13 +170,13 @@ def trials(table: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(
         2, 2, figsize=(WIDTH, 2 * HEIGHT), sharey=True, layout="constrained"
     )
-    named = table.assign(cell=table["cell"].str.upper()).sort_values("cell", ascending=False)
+    model = table["cell"].str.upper() + table["tied"].map({True: ", tied", False: ""})
+    named = table.assign(model=model).sort_values(["tied", "cell"], ascending=[True, False])
     for place, (choice, name) in zip(axes.flat, TRIED.items(), strict=True):
-        sns.scatterplot(
-            named, x=choice, y="valid", hue="cell", style="cell", markers=["o", "s"], s=40, ax=place
-        )
+        sns.scatterplot(named, x=choice, y="valid", hue="model", style="model", s=40, ax=place)
         place.set(xlabel=name, ylabel="validation perplexity")
-        place.legend(title=None)
+        place.get_legend().remove()
+    axes.flat[0].legend(title=None)
     return figure
 
 

@@ -23,6 +23,7 @@ from ptb.setting import PlainError, Setting, SettingError, check_names, check_nu
 from ptb.training import train
 
 TABLE = ROOT / "report" / "trials.csv"
+CHOICES = ("cell", "dropout", "lr", "weight_decay", "epochs")  # with columns of their own
 
 
 def row(run: Run) -> dict:
@@ -62,11 +63,17 @@ def read(table: Path = TABLE) -> pd.DataFrame:
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The trials as a report shows them: the choices that differ, what they cost and reach."""
-    choices = [f.name for f in fields(Setting) if table[f.name].nunique() > 1]
+    """The trials as a report shows them: what was chosen, what it cost and what it reached."""
     numbers = table[["best_epoch", "train", "valid", "minutes"]].round(2)
-    frame = pd.concat([table[choices], numbers], axis=1)
+    choices = table[list(CHOICES)].assign(beside=[_beside(row) for row in table.to_dict("records")])
+    frame = pd.concat([choices, numbers], axis=1)
     return frame.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _beside(row: dict) -> str:
+    """The other choices that are not the default's: "tied, weight_drop 0.2"."""
+    names = [f.name for f in fields(Setting) if f.name not in CHOICES and row[f.name] != f.default]
+    return ", ".join(name if row[name] is True else f"{name} {row[name]}" for name in names)
 
 
 def about(table: pd.DataFrame) -> str:

@@ -87,10 +87,12 @@ def test_every_trial_is_a_point_over_each_choice():
             "dropout": [0.4, 0.3, 0.0],
             "weight_decay": [1e-5, 0.0, 2e-5],
             "epochs": [30, 20, 5],
+            "tied": [True, False, False],
         }
     )
     figure = figures.trials(table)
     for place, choice in zip(figure.axes, figures.TRIED, strict=True):
         points = {tuple(xy) for xy in place.collections[0].get_offsets().tolist()}
         assert points == set(zip(table[choice], table["valid"], strict=True))
-        assert {text.get_text() for text in place.get_legend().get_texts()} == {"LSTM", "GRU"}
+    legend = figure.axes[0].get_legend().get_texts()
+    assert {text.get_text() for text in legend} == {"LSTM, tied", "GRU"}

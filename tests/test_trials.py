@@ -1,12 +1,14 @@
 """ptb.trials: a trial is trained, resumed and becomes a row; the test split stays out of it."""
 
+from dataclasses import asdict
+
 import pandas as pd
 import pytest
 
 from ptb import trials
 from ptb.recipes import recipe
 from ptb.runs import Run
-from ptb.setting import SettingError
+from ptb.setting import Setting, SettingError
 from ptb.training import train
 from ptb.trials import main, parse, record, row
 
@@ -82,4 +84,11 @@ def test_rows_older_than_a_choice_have_its_default(tmp_path, tiny_corpus, tiny_s
     older.to_csv(tmp_path / "trials.csv", index=False)
     (found,) = trials.read(tmp_path / "trials.csv").to_dict("records")
     assert (found["same_mask"], found["biases"], found["experiment"]) == (False, 2, "")
-    assert "biases" not in trials.shown(trials.read(tmp_path / "trials.csv"))
+
+
+def test_a_trial_is_shown_with_what_differs_from_the_default():
+    plain = asdict(Setting()) | {"best_epoch": 4, "train": 50.0, "valid": 90.128, "minutes": 7.25}
+    tied = plain | {"tied": True, "weight_drop": 0.2, "lr": 25.0}
+    table = trials.shown(pd.DataFrame([plain, tied]))
+    assert list(table["beside"]) == ["", "tied, weight_drop 0.2"]
+    assert list(table["lr"]) == ["20", "25"] and list(table["valid"]) == ["90.13", "90.13"]
