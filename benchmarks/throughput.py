@@ -223,7 +223,8 @@ def main() -> None:
     if torch.cuda.is_available():
         found["step"] += [compare(cell, 1, "cuda") for cell in ("lstm", "gru")]
     found["side_by_side"] = [side_by_side(cell) for cell in ("lstm", "gru")]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    fresh = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
+    with ProcessPoolExecutor(1, **fresh) as pool:
         found["memory"] = list(pool.map(memory, ("lstm", "gru")))
     found["start_up_seconds"] = statistics.median(start_up() for _ in range(3))
     write_json(ROOT / "report" / "benchmark.json", found)
