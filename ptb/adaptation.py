@@ -96,7 +96,7 @@ def _together(models: list[LanguageModel], corpus: Corpus) -> dict:
 def adapt(runs: list[Run]) -> list[dict]:
     """A row for each run and kind: what was chosen on validation, and both perplexities.
 
-    The last row is the ensemble of all of them. The runs are of one corpus and have weights.
+    The last row is the ensemble of several runs. They are of one corpus and have weights.
     """
     corpus = load(runs[0].setting.corpus)
     models, rows = [load_model(run, corpus) for run in runs], []
@@ -104,7 +104,7 @@ def adapt(runs: list[Run]) -> list[dict]:
         for way in (_at_best_temperature, _dynamically):
             rows.append({"run": run.folder.name} | way(model, corpus))
             print(rows[-1], flush=True)
-    return [*rows, {"run": ""} | _together(models, corpus)]
+    return [*rows, {"run": ""} | _together(models, corpus)] if len(runs) > 1 else rows
 
 
 def main(arguments: list[str] | None = None) -> int:

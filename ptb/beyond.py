@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from ptb.corpus import SPLITS
-from ptb.figures import label
 from ptb.published import TABLE
 from ptb.recipes import recipe
 from ptb.records import ADAPTED, find_runs, gather
@@ -97,10 +96,10 @@ def reached(folder: Path) -> pd.DataFrame:
     rows = _rows(folder)
     own = {s.name: rows[s] for s in STUDIES["beyond"] if s in rows}
     for row in own.values():
-        how = (
-            f"{label(row['run'].setting)}, {_additions(row['run'].setting)}, {row['epochs']} epochs"
-        )
-        found.append((row["cell"].upper(), how, f"{row['minutes']:.0f} minutes", *_both(row)))
+        added = _additions(row["run"].setting)
+        how = f"{added}, dropout {row['dropout']:g}, {row['epochs']} epochs"
+        by = f"this repository, {row['minutes']:.0f} minutes"
+        found.append((row["cell"].upper(), how, by, *_both(row)))
     frame = pd.DataFrame([*found, *_adapted(folder, own)], columns=COLUMNS)
     return frame.assign(**{split: frame[split].map(_number) for split in SPLITS[1:]})
 

@@ -79,7 +79,7 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     assert all(math.isfinite(row[split]) for row in rows for split in ("valid", "test"))
     assert main(["study", settings[1].name]) == 0  # that run alone
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
-    assert {row["run"] for row in rows} == {settings[1].name, ""}
+    assert {row["run"] for row in rows} == {settings[1].name}  # of one model, no ensemble
     assert main(["study", "gru-dropout0-seed2"]) == 1
     assert f"did you mean '{settings[1].name}'?" in capsys.readouterr().err
 

@@ -65,4 +65,4 @@ def test_reached_has_others_then_finalists_then_what_adapts_them(tmp_path):
     assert others >= 2 and list(table["valid"][others:]) == ["84.00", "83.00"]
     assert list(table["test"][others:]) == ["81.00", "80.00"]
     assert table.iloc[-1]["model"] == "LSTM" and table.iloc[-1]["how"] == "temperature"
-    assert f"tied to the output, {finalist.epochs} epochs" in table.iloc[-2]["how"]
+    assert f"tied to the output, dropout {finalist.dropout}" in table.iloc[-2]["how"]
