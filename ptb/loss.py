@@ -91,7 +91,7 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
 
 
 def augmented_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
-    """The augmented loss of Inan et al. 2016 (section 3) of tied weights, at a high temperature.
+    """The augmented loss of Inan et al. 2016, of tied weights, at a high temperature.
 
     For hidden (N, H), weight (V, H), targets (N,): the limit, for temperature τ → ∞, of τ² times
     the mean of KL(softmax(W w_y / τ) ‖ softmax(W h / τ)), where w_y is the target's own embedding:

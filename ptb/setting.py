@@ -85,8 +85,9 @@ class Setting:
 
     Beyond the exercise: same_mask has dropout's masks be the same at all steps of a window (Gal and
     Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
-    entries of the recurrent matrices (Merity et al. 2018), each with that probability. augmented is
-    the weight of the augmented loss of Inan et al. 2016, their γ/τ; it needs tied matrices.
+    entries of the recurrent matrices (Merity et al. 2018), each with that probability. augmented
+    is the weight of the augmented loss of Inan et al. 2016, over their temperature squared (see
+    `ptb.loss.augmented_loss`); it needs tied matrices.
 
     The transformer alone has heads of attention, a width of its feed-forward layers and a dropout
     rate of its attention weights. Its matrices are drawn as Glorot & Bengio 2010 say, not by init;
