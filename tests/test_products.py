@@ -76,10 +76,10 @@ def test_a_process_that_keeps_memory_takes_no_fresh_pages():
         "from ptb.products import keep_memory\n"
         "keep_memory()\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(9): torch.zeros(12_000_000)\n"
+        "for _ in range(30): torch.zeros(12_000_000)\n"  # malloc's bins of alignment gaps fill up
         "before = faults()\n"
         "for _ in range(9): torch.zeros(12_000_000)\n"
         "print((faults() - before) * resource.getpagesize())\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert int(found.stdout) < 9 * 48e6 / 4, found.stderr  # aligned blocks do not always fit
+    assert int(found.stdout) < 48e6, found.stderr  # less than one of nine blocks
