@@ -78,7 +78,7 @@ class RecurrentModel(LanguageModel):
         )
         self.output = _output_layer(hidden, vocabulary)
         if setting.tied:
-            self.output.weight = self.embedding.weight
+            self.embedding.weight = self.output.weight
         for weights in self.parameters():
             nn.init.uniform_(weights, -setting.init, setting.init)
         if setting.initial == "exercise":
