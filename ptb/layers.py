@@ -43,16 +43,19 @@ def _sequence(first: Tensor, steps: int) -> Tensor:
     return states
 
 
+def _weight_gradients(inputs: Tensor, dg: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of a weight and its bias, given inputs (T, B, I) and pre-activations' (T, B, G·H).
+
+    The product copies what it turns: the inputs, narrower than the gates.
+    """
+    rows = dg.flatten(0, 1)  # (T·B, G·H)
+    return product(inputs.flatten(0, 1).T, rows).T, rows.sum(0)
+
+
 def _input_gradients(x: Tensor, dg: Tensor, w_ih: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of x, w_ih and b_ih, given those of the pre-activations, (T, B, G·H)."""
-    rows = dg.flatten(0, 1)  # (T·B, G·H)
-    return product(rows, w_ih).view_as(x), product(rows.T, x.flatten(0, 1)), rows.sum(0)
-
-
-def _recurrent_gradients(h: Tensor, dg: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of w_hh and b_hh, given those of the pre-activations, (T, B, G·H)."""
-    rows = dg.flatten(0, 1)
-    return product(rows.T, h[:-1].flatten(0, 1)), rows.sum(0)
+    dx = product(dg.flatten(0, 1), w_ih).view_as(x)
+    return dx, *_weight_gradients(x, dg)
 
 
 class _Linear(Function):
@@ -78,45 +81,45 @@ class Linear(nn.Linear):
 class _GRU(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        cut = 2 * h0.shape[1]  # r and z are computed together, n apart
-        rz = _input_products(x, w_ih[:cut], b_ih[:cut] + b_hh[:cut])  # becomes the gates in place
-        n = _input_products(x, w_ih[cut:], b_ih[cut:])
-        to_rz, to_n, b_n = w_hh[:cut].T.contiguous(), w_hh[cut:].T.contiguous(), b_hh[cut:]
-        h, h_n = _sequence(h0, len(x)), torch.empty_like(n)
-        views = (part.unbind() for part in (rz, *rz.chunk(2, 2), n, h_n, h[:-1], h[1:]))
-        for rz_t, r_t, z_t, n_t, h_n_t, before, after in zip(*views, strict=True):
-            add_product_(rz_t, before, to_rz).sigmoid_()
-            product(before, to_n, b_n, out=h_n_t)
-            n_t.addcmul_(r_t, h_n_t).tanh_()
+        gates = _input_products(x, w_ih, b_ih)  # becomes r, z, n in place
+        through_h, to_gates = torch.empty_like(gates), w_hh.T.contiguous()
+        halves = (part.split(2 * h0.shape[1], 2) for part in (gates, through_h))
+        (rz, n), (rz_h, n_h), h = *halves, _sequence(h0, len(x))
+        parts = through_h, rz, rz_h, *rz.chunk(2, 2), n, n_h, h[:-1], h[1:]
+        steps = zip(*(part.unbind() for part in parts), strict=True)
+        for through_h_t, rz_t, rz_h_t, r_t, z_t, n_t, n_h_t, before, after in steps:
+            product(before, to_gates, b_hh, out=through_h_t)
+            rz_t.add_(rz_h_t).sigmoid_()
+            n_t.addcmul_(r_t, n_h_t).tanh_()
             torch.lerp(n_t, before, z_t, out=after)  # n + z (h - n)
-        ctx.save_for_backward(x, w_ih, w_hh, rz, n, h, h_n)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, h, n_h)
         return h[1:], h[-1].clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx, dy, dh):
-        x, w_ih, w_hh, rz, n, h, h_n = ctx.saved_tensors
-        r, z = (part.contiguous() for part in rz.chunk(2, 2))
+        x, w_ih, w_hh, gates, h, n_h = ctx.saved_tensors
+        r, z, n = gates.chunk(3, 2)
         to_n = (1 - z).mul_(1 - n * n)  # d(pre-activation of n) / dh', all steps
-        factors = _gru_factors(r, z, n, h, h_n, to_n)
+        factors = _gru_factors(r, z, n, h, n_h, to_n)
         dhs, dgh = _sequence(torch.zeros_like(dh), len(x)), torch.empty_like(factors)
         dhs[1:], dhs[-1] = dy, dy[-1] + dh
         views = (part.unbind() for part in (factors, dgh, dgh.flatten(2), z, dhs[:-1], dhs[1:]))
         for factors_t, dgh_t, row, z_t, before, after in reversed(list(zip(*views, strict=True))):
             torch.mul(factors_t, after[:, None], out=dgh_t)
             add_product_(before.addcmul_(after, z_t), row, w_hh)
-        dw_hh, db_hh = _recurrent_gradients(h, dgh.flatten(2))
+        dw_hh, db_hh = _weight_gradients(h[:-1], dgh.flatten(2))
         torch.mul(to_n, dhs[1:], out=dgh[:, :, 2])  # where the input's part of n differs
         dx, dw_ih, db_ih = _input_gradients(x, dgh.flatten(2), w_ih)
         return dx, dhs[0], dw_ih, dw_hh, db_ih, db_hh
 
 
-def _gru_factors(r, z, n, h, h_n, to_n) -> Tensor:
+def _gru_factors(r, z, n, h, n_h, to_n) -> Tensor:
     """d(recurrent pre-activations of r, z, n) / dh' of all steps: (T, B, 3, H)."""
     factors = n.new_empty(*n.shape[:2], 3, n.shape[2])
-    to_r, to_z, to_h_n = factors.unbind(2)
-    torch.mul(to_n, r, out=to_h_n)
-    torch.mul(to_h_n, h_n, out=to_r).mul_(1 - r)
+    to_r, to_z, to_n_h = factors.unbind(2)
+    torch.mul(to_n, r, out=to_n_h)
+    torch.mul(to_n_h, n_h, out=to_r).mul_(1 - r)
     torch.sub(h[:-1], n, out=to_z).mul_(torch.addcmul(z, z, z, value=-1))  # z (1 - z)
     return factors
 
@@ -156,8 +159,8 @@ class _GRUResetBefore(Function):
             through_gates = product(dgates[t, :, : 2 * size].contiguous(), w_hh[: 2 * size])
             dh = through_gates.addcmul_(dh, z[t]).addcmul_(drh, r[t])
         dx, dw_ih, db = _input_gradients(x, dgates, w_ih)
-        dw_hh, _ = _recurrent_gradients(h, dgates)
-        dw_hh[2 * size :] = dgates[..., 2 * size :].flatten(0, 1).T @ rh.flatten(0, 1)
+        dw_hh, _ = _weight_gradients(h[:-1], dgates)
+        dw_hh[2 * size :], _ = _weight_gradients(rh, dgates[..., 2 * size :])
         return dx, dh, dw_ih, dw_hh, db, db
 
 
@@ -181,7 +184,7 @@ class _RNN(Function):
             torch.mul(slope[t], dh, out=dgates[t])
             dh = product(dgates[t], w_hh)
         dx, dw_ih, db = _input_gradients(x, dgates, w_ih)
-        dw_hh, _ = _recurrent_gradients(h, dgates)
+        dw_hh, _ = _weight_gradients(h[:-1], dgates)
         return dx, dh, dw_ih, dw_hh, db, db
 
 

@@ -1,8 +1,11 @@
 """The output layer and the cross-entropy in one: per token for evaluation, fused for training.
 
 Evaluation forms the logits in chunks of rows. Training forms one (N, V) table and turns it from
-logits to their exponentials to gradients in place, in as few passes as there can be.
+logits to their exponentials to gradients in place, in as few passes as there can be. Its logits are
+in bits, not nats: torch's 2ˣ is as exact as its eˣ, and four times as fast where MKL is held back.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,7 @@ from ptb.products import passing_product, product
 
 CHUNK = 175  # rows of logits in evaluation; 7 MB at 10,000 words
 ROWS = 40  # of exp(logits) in training; 1.6 MB, which stays in a core's cache
+NATS = math.log(2)  # a bit
 SAFE = 1e20  # float32 holds sums of exponentials between 1/SAFE and SAFE, and their terms
 
 
@@ -25,11 +29,12 @@ def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) 
 
 
 def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(logits) (N, V), its sums over words (N, 1), the targets' logits (N, 1).
+    """exp(logits) (N, V), its sums over words (N, 1), the targets' logits (N, 1) in bits.
 
     shifted: of logits less their row's largest, which no number is too large or too small for.
     """
-    table, biased = passing_product(hidden, weight.T, bias)
+    bias = bias / NATS
+    table, biased = passing_product(hidden / NATS, weight.T, bias)
     sums, chosen = hidden.new_empty(2, len(hidden), 1)
     rows = len(hidden) if hidden.is_cuda else ROWS
     for part, y, s, c in zip(*(t.split(rows) for t in (table, targets, sums, chosen)), strict=True):
@@ -38,7 +43,7 @@ def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor,
         if shifted:
             part.sub_(part.amax(1, keepdim=True))
         torch.gather(part, 1, y[:, None], out=c)
-        torch.sum(part.exp_(), 1, keepdim=True, out=s)
+        torch.sum(part.exp2_(), 1, keepdim=True, out=s)
     return table, sums, chosen
 
 
@@ -66,7 +71,7 @@ class _CrossEntropy(Function):
         to_both = product(torch.cat([hidden * scale, scale], 1).T, table)  # (H + 1, V)
         # save_for_backward would hold them, and the optimiser have to copy
         ctx.gradients = product(table, weight).mul_(scale), to_both[:-1].T, to_both[-1]
-        return (sums.log() - chosen).mean()
+        return (sums.log2() - chosen).mean() * NATS
 
     @staticmethod
     @once_differentiable
