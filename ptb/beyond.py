@@ -36,7 +36,7 @@ embedding's own (Press and Wolf 2016). Dropout's masks can stay the same through
 whole words of the vocabulary (Gal and Ghahramani 2016), and can act on entries of the recurrent
 matrices (Merity et al. 2018). An augmented loss draws the outputs to the embeddings of their
 targets (Inan et al. 2016, here in the limit of a high temperature)."""
-COLUMNS = ["model", "how", "by, or chosen on validation", "valid", "test"]
+COLUMNS = ["model", "how", "by; or what validation chose", "valid", "test"]
 
 
 def ablation(cell: str) -> dict[str, Setting]:
@@ -97,7 +97,8 @@ def reached(folder: Path) -> pd.DataFrame:
     own = {s.name: rows[s] for s in STUDIES["beyond"] if s in rows}
     for row in own.values():
         added = _additions(row["run"].setting)
-        how = f"{added}, dropout {row['dropout']:g}, {row['epochs']} epochs"
+        how = f"{added}, dropout {row['dropout']:g}, weight decay {row['weight_decay']:g}, "
+        how += f"{row['epochs']} epochs"
         by = f"this repository, {row['minutes']:.0f} minutes"
         found.append((row["cell"].upper(), how, by, *_both(row)))
     frame = pd.DataFrame([*found, *_adapted(folder, own)], columns=COLUMNS)

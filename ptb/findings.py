@@ -79,10 +79,10 @@ def _differing(table: pd.DataFrame) -> list[str]:
 
 
 def common(table: pd.DataFrame) -> str:
-    """The choices that all runs share, in one line."""
+    """The choices that all runs share, in one line; what is off (0, no) is left out."""
     differing, first = _differing(table), table.iloc[0]
     known = (*SHOWN, *differing, *SECOND, *TRANSFORMER_ONLY)
-    names = [f.name for f in fields(Setting) if f.name not in known]
+    names = [f.name for f in fields(Setting) if f.name not in known and first[f.name]]
     return ", ".join(f"{name.replace('_', ' ')} {_plain(first[name])}" for name in names)
 
 
@@ -131,6 +131,8 @@ def counts(table: pd.DataFrame) -> str:
 
 def past_best(table: pd.DataFrame) -> str:
     """What happened after each run's best epoch."""
+    if all(run.metrics["best_epoch"] == len(run.history) for run in table["run"]):
+        return "In every run the last epoch is the best."
     sentences = []
     for run in table["run"]:
         history, best = run.history, run.metrics["best_epoch"]
@@ -152,7 +154,7 @@ def conclusions(table: pd.DataFrame) -> str:
     found = [
         *_bars(table),
         *_dropout(table),
-        *_cells(table),
+        *cells(table),
         _best(table),
         *_floor(table),
         _doubt(table),
@@ -189,7 +191,7 @@ def _pairs(table: pd.DataFrame, by: str, values: tuple) -> list[tuple]:
 
 def _change(before: pd.Series, after: pd.Series) -> str:
     found = compare(after["run"], before["run"])
-    share, low, high = (f"{value:+.1f}%" for value in found.percent())
+    share, low, high = (f"{value:+.2f}%" for value in found.percent())
     verb = "lowers" if found.mean < 0 else "raises"
     verb = verb if found.real else "makes no difference beyond chance to"
     numbers = f"from {before['test']:.1f} to {after['test']:.1f}"
@@ -199,17 +201,29 @@ def _change(before: pd.Series, after: pd.Series) -> str:
 def _dropout(table: pd.DataFrame) -> list[str]:
     sentences = []
     for plain, dropped in _pairs(table, "dropout", (False, True)):
-        gaps = [row["valid"] / row["train"] for row in (plain, dropped)]
         sentences.append(
             f"Dropout {dropped['dropout']:g} with its recipe ({dropped['epochs']} epochs instead "
             f"of {plain['epochs']}) {_change(plain, dropped)} for the "
-            f"{plain['cell'].upper()}; validation over training perplexity goes from "
-            f"{gaps[0]:.2f} to {gaps[1]:.2f}."
+            f"{plain['cell'].upper()}. {_gaps(plain['run'].history, dropped['run'].history)}"
         )
     return sentences
 
 
-def _cells(table: pd.DataFrame) -> list[str]:
+def _gaps(plain: pd.DataFrame, dropped: pd.DataFrame) -> str:
+    """The generalisation gap of two histories, as the figure has it, after as many epochs."""
+    epochs = min(len(plain), len(dropped))
+    gaps = [history["valid"] / history["train"] for history in (plain, dropped)]
+    first, then = (gap.iloc[epochs - 1] for gap in gaps)
+    more = len(dropped) > epochs
+    last = f" ({gaps[1].iloc[-1]:.2f} after {len(dropped)})" if more else ""
+    return (
+        f"Validation over training perplexity is {first:.2f} without it after {epochs} epochs, and "
+        f"{then:.2f} with it{last}."
+    )
+
+
+def cells(table: pd.DataFrame) -> list[str]:
+    """Which cell is ahead, without and with dropout."""
     sentences = []
     for lstm, gru in _pairs(table, "cell", ("lstm", "gru")):
         where = "With" if lstm["dropout"] else "Without"
@@ -224,7 +238,7 @@ def _ahead(*rows: pd.Series) -> str:
     """Which of two cells is ahead on test, where the interval of the difference leaves out zero."""
     better, worse = sorted(rows, key=lambda row: row["test"])
     found = compare(worse["run"], better["run"])
-    share, low, high = (f"{value:.1f}%" for value in found.percent())
+    share, low, high = (f"{value:.2f}%" for value in found.percent())
     names = [f"the {row['cell'].upper()} ({row['test']:.1f})" for row in (better, worse)]
     by = f"by {share} on test (95% interval {low} to {high})"
     if found.real:
@@ -235,7 +249,7 @@ def _ahead(*rows: pd.Series) -> str:
 def _best(table: pd.DataFrame) -> str:
     best = table.loc[table["valid"].idxmin()]
     return (
-        f"Best on validation: {label(best['run'].setting)}, {best['valid']:.2f}; it has "
+        f"Best of these on validation: {label(best['run'].setting)}, {best['valid']:.2f}; it has "
         f"{best['parameters']:,} parameters and scores {best['test']:.2f} on test."
     )
 

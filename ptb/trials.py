@@ -64,7 +64,7 @@ def read(table: Path = TABLE) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The trials as a report shows them: what was chosen, what it cost and what it reached."""
-    numbers = table[["best_epoch", "train", "valid", "minutes"]].round(2)
+    numbers = table[["train", "valid", "minutes"]].map("{:.2f}".format)
     choices = table[list(CHOICES)].assign(beside=[_beside(row) for row in table.to_dict("records")])
     frame = pd.concat([choices, numbers], axis=1)
     return frame.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
@@ -77,10 +77,13 @@ def _beside(row: dict) -> str:
 
 
 def about(table: pd.DataFrame) -> str:
-    """How many trials there were and what they cost, in two sentences."""
+    """How many trials there were, what they cost, and what was found without a record."""
     hours = table["minutes"].sum() / 60
-    tried = f"{len(table)} settings were tried, in {hours:.0f} hours of training on one thread each"
-    return f"{tried}. Validation perplexity alone chose between them."
+    return (
+        f"The table has {len(table)} settings, {hours:.0f} hours of training on one thread each. "
+        "Validation perplexity alone chose between them. The learning rates, the clip and the "
+        "quick recipes' epochs come from earlier searches of which no record was kept."
+    )
 
 
 def parse(words: list[str]) -> Setting:

@@ -77,18 +77,18 @@ def test_conclusions_follow_when_the_numbers_turn(tmp_path):
     better_gru = PERPLEXITIES | {("gru", 0.3): (60.0, 90.0, 88.0)}
     before = findings.conclusions(make_table(tmp_path / "before"))
     after = findings.conclusions(make_table(tmp_path / "after", better_gru))
-    assert "With dropout the LSTM (95.0) is ahead of the GRU (97.0) by 2.1%" in before
-    assert "With dropout the GRU (88.0) is ahead of the LSTM (95.0) by 8.0%" in after
+    assert "With dropout the LSTM (95.0) is ahead of the GRU (97.0) by 2.11%" in before
+    assert "With dropout the GRU (88.0) is ahead of the LSTM (95.0) by 7.95%" in after
     assert "All 4 settings are below" in after
-    assert "Best on validation: LSTM, dropout 0.3" in before
-    assert "Best on validation: GRU, dropout 0.3" in after
+    assert "Best of these on validation: LSTM, dropout 0.3" in before
+    assert "Best of these on validation: GRU, dropout 0.3" in after
 
 
 def test_dropout_that_harms_is_said_to_raise(tmp_path):
     harmed = PERPLEXITIES | {("lstm", 0.3): (70.0, 130.0, 128.0)}
     text = findings.conclusions(make_table(tmp_path, harmed))
-    assert re.search(r"raises test perplexity \(from 116\.0 to 128\.0: \+10\.3%", text)
-    assert re.search(r"lowers test perplexity \(from 114\.0 to 97\.0: -14\.9%.*for the GRU", text)
+    assert re.search(r"raises test perplexity \(from 116\.0 to 128\.0: \+10\.34%", text)
+    assert re.search(r"lowers test perplexity \(from 114\.0 to 97\.0: -14\.91%.*for the GRU", text)
 
 
 def test_a_difference_that_may_be_chance_is_called_none(tmp_path):
@@ -97,11 +97,18 @@ def test_a_difference_that_may_be_chance_is_called_none(tmp_path):
     assert "With dropout there is no difference beyond chance: the LSTM (95.0) is before" in text
 
 
-@pytest.mark.parametrize(
-    ("best", "said"), [(2, "overfitting"), (3, "the last epoch, 3, is the best")]
-)
+@pytest.mark.parametrize(("best", "said"), [(2, 4 * ["overfitting"]), (3, ["In every run"])])
 def test_what_follows_the_best_epoch(tmp_path, best, said):
-    assert findings.past_best(make_table(tmp_path, best_epoch=best)).count(said) == 4
+    found = findings.past_best(make_table(tmp_path, best_epoch=best))
+    assert re.findall("overfitting|In every run|the last epoch, 3, is the best", found) == said
+
+
+def test_the_gap_with_dropout_is_told_after_as_many_epochs_and_at_the_end():
+    plain = pd.DataFrame({"train": [100.0, 50.0], "valid": [110.0, 90.0]})
+    dropped = pd.DataFrame({"train": [100.0, 80.0, 50.0], "valid": [110.0, 88.0, 75.0]})
+    text = findings._gaps(plain, dropped)
+    assert "is 1.80 without it after 2 epochs, and 1.10 with it (1.50 after 3)." in text
+    assert "1.80 without it after 2 epochs, and 1.80 with it." in findings._gaps(plain, plain)
 
 
 def test_an_incomplete_study_still_concludes(tmp_path):
@@ -114,6 +121,7 @@ def test_recipes_show_what_differs_and_share_the_rest(tmp_path):
     table = make_table(tmp_path)
     assert "epochs" not in findings.recipes(table).columns
     assert "epochs 3" in findings.common(table) and "hidden 200" in findings.common(table)
+    assert "momentum" not in findings.common(table)  # it is off
     assert "heads" not in findings.common(table) and "experiment" not in findings.common(table)
 
 
