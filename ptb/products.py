@@ -49,7 +49,8 @@ def add_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return total.addmm_(a, b)
 
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, LARGEST = -1, -3, 2**30  # glibc's malloc.h; bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+LARGEST, LARGEST_ONCE = 2**30, 2**25  # bytes; an older glibc refuses a larger block's threshold
 
 
 def keep_memory() -> None:
@@ -57,9 +58,11 @@ def keep_memory() -> None:
 
     A step frees and takes again tens of megabytes, and fresh pages cost a tenth of its time.
     """
-    if platform.libc_ver()[0] == "glibc":
-        for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            ctypes.CDLL(None).mallopt(threshold, LARGEST)
+    if platform.libc_ver()[0] != "glibc":
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    if mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, LARGEST_ONCE):
+        mallopt(M_TRIM_THRESHOLD, LARGEST)  # alone it would freeze the other at 128 kB
 
 
 class _Room(threading.local):

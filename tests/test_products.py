@@ -69,6 +69,29 @@ def test_intel_processors_have_mkl_at_its_full_speed(monkeypatch, tmp_path):
         assert products.is_intel() == (vendor == "GenuineIntel")
 
 
+@pytest.mark.parametrize(("most", "set_to"), [(2**40, 2**30), (2**25, 2**25), (0, None)])
+def test_memory_is_kept_as_far_as_the_c_library_lets_one(monkeypatch, most, set_to):
+    """An older glibc refuses a large threshold; the other one alone would do harm."""
+    done = {}
+
+    class Library:
+        def __init__(self, name):
+            pass
+
+        def mallopt(self, name, value):
+            if name == products.M_MMAP_THRESHOLD and value > most:
+                return 0
+            done[name] = value
+            return 1
+
+    monkeypatch.setattr(products.ctypes, "CDLL", Library)
+    monkeypatch.setattr(products.platform, "libc_ver", lambda: ("glibc", "2.31"))
+    products.keep_memory()
+    assert done == (
+        {products.M_MMAP_THRESHOLD: set_to, products.M_TRIM_THRESHOLD: 2**30} if set_to else {}
+    )
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_a_process_that_keeps_memory_takes_no_fresh_pages():
     script = (
