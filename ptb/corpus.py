@@ -60,6 +60,15 @@ class Corpus:
         return self.splits[split]
 
     @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the vocabulary and of every split's ids."""
+        parts = ["\n".join(self.words).encode(), *(ids.numpy() for ids in self.splits.values())]
+        digest = hashlib.sha256()
+        for part in parts:
+            digest.update(part)
+        return digest.hexdigest()
+
+    @property
     def index(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words)}
 

@@ -64,8 +64,8 @@ def _unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path} can't be written: {error.strerror or error}")
 
 
-def write_json(path: Path, value, indent: int | None = 1) -> None:
-    write_atomically(path, _json_bytes(value, indent))
+def write_json(path: Path, value) -> None:
+    write_atomically(path, _json_bytes(value, 1))
 
 
 def _json_bytes(value, indent: int | None) -> bytes:
@@ -125,7 +125,12 @@ class Run:
 
     @property
     def environment(self) -> dict:
-        return self.read("setting.json", lambda text: json.loads(text)["environment"])
+        return self.environments[0]
+
+    @property
+    def environments(self) -> list[dict]:
+        """That in which the run began, then those in which it went on, where they differ."""
+        return self.read("setting.json", lambda text: _environments(json.loads(text)))
 
     @property
     def metrics(self) -> dict:
@@ -185,18 +190,22 @@ class Run:
             raise RunError(f"{self.folder.name}: {name} is damaged ({reason})") from None
 
     @contextmanager
-    def writing(self, setting: Setting):
+    def writing(self, setting: Setting, text: str | None = None):
         """Locks the folder for the one process that writes it, and checks whose it is.
 
-        Raises RunError where another process writes it, and from then on where the folder is
-        deleted: a lock is lost with its file, and another process may have begun anew there.
+        text is the fingerprint of the corpus, where there is one to check. Raises RunError where
+        another process writes it, and from then on where the folder is deleted: a lock is lost
+        with its file, and another process may have begun anew there.
         """
         with self._locked():
-            self._claim(setting)
+            self._claim(setting, text)
             self._me = f"process {os.getpid()} on {platform.node()} since {_now()}"
             write_atomically(self.folder / ".writer", self._me.encode())
             self._tidy()
-            yield self
+            try:
+                yield self
+            finally:
+                self._me = None
 
     def _locked(self):
         try:
@@ -212,12 +221,21 @@ class Run:
         path = self.folder / ".writer"
         return path.read_text(encoding="utf-8") if path.exists() else "another process"
 
-    def _claim(self, setting: Setting) -> None:
-        if not (self.folder / "setting.json").exists():
-            record = {"setting": asdict(setting), "environment": environment()}
-            write_json(self.folder / "setting.json", record)
-        elif self.setting != setting:
+    def _claim(self, setting: Setting, text: str | None) -> None:
+        path, here = self.folder / "setting.json", environment()
+        if path.exists():
+            record = self._json("setting.json")
+            self._check_same(setting, text, record.get("text"))
+            if not self.done and self.environments[-1] != here:
+                write_json(path, record | {"later": [*record.get("later", []), here]})
+        else:
+            write_json(path, {"setting": asdict(setting), "text": text, "environment": here})
+
+    def _check_same(self, setting: Setting, text: str | None, recorded: str | None) -> None:
+        if self.setting != setting:
             raise RunError(f"{self.folder} holds a run of another setting: choose another folder")
+        if text and recorded and text != recorded:  # older records have none
+            raise RunError(f"{self.folder} holds a run on another text: choose another folder")
 
     def _tidy(self) -> None:
         """Removes what a killed writer left, and the checkpoint of a run that is done."""
@@ -280,7 +298,13 @@ class Run:
         if not path.exists():
             return None
         try:
-            return torch.load(path, weights_only=True)
+            content = io.BytesIO(path.read_bytes())
+        except OSError as error:
+            raise RunError(f"{path} can't be read: {error.strerror or error}") from None
+        try:  # on the CPU, for it may be a GPU's
+            return torch.load(content, map_location="cpu", weights_only=True)
+        except MemoryError:
+            raise RunError(f"{path} can't be read: there is too little memory") from None
         except Exception as error:  # torch's own advice is to load it without the protection
             raise RunError(
                 f"{path} is cut short or no checkpoint of a run ({type(error).__name__}): "
@@ -295,6 +319,10 @@ class Run:
         self.write("metrics.json", metrics)
         self._tidy()
         return metrics
+
+
+def _environments(record: dict) -> list[dict]:
+    return [record["environment"], *record.get("later", [])]
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """`train`: a setting trained to its end, from its checkpoint on, and measured."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,15 +35,15 @@ def train(
 
     on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
     on_step(epochs finished, fraction of this one, running perplexity) each update. A run that is
-    done is not trained again. Raises RunError where the folder is another setting's or in use,
-    and, before there is one, SettingError for the device and CorpusError where the training split
-    is too short for the rows.
+    done is not trained again. Raises RunError where the folder is another setting's or text's or in
+    use, and, before there is one, SettingError for the device and CorpusError where the training
+    split is too short for the rows.
     """
     check_device(device)
     ids = corpus["train"]
     windows(ids, setting.batch_size, setting.bptt, offsets(setting, ids) - 1)  # raises if short
     run = Run(folder)
-    with run.writing(setting):
+    with run.writing(setting, corpus.fingerprint):
         try:
             return _train(setting, corpus, run, on_epoch, on_step, device)
         except KeyboardInterrupt:
@@ -60,7 +61,9 @@ def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
     trainer, reason = Trainer(setting, corpus, device), None
     if checkpoint := run.read_checkpoint():
         trainer.resume(checkpoint)
-        run.write_history(trainer.history)
+    else:  # what a lost checkpoint left is of another training
+        (run.folder / "weights.safetensors").unlink(missing_ok=True)
+    run.write_history(trainer.history)
     if on_epoch:
         on_epoch(trainer.history)
     try:
@@ -87,20 +90,27 @@ def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
 
     reason says why it diverged; None: it did not.
     """
+    measured = {"best_epoch": None}
+    try:
+        if trainer.best:
+            measured = {"best_epoch": trainer.best["epoch"]} | _measure(trainer, run)
+    except Diverged as error:
+        reason = reason or str(error)
     metrics = {"status": "diverged", "reason": reason} if reason else {"status": "finished"}
-    metrics |= {"best_epoch": None, "floor": trainer.corpus.floor}
-    metrics |= {"types": len(trainer.corpus.words), "device": trainer.device_name}
+    metrics |= {"floor": trainer.corpus.floor, "types": len(trainer.corpus.words)}
+    metrics |= {"device": trainer.device_name}
     metrics["parameters"] = sum(p.numel() for p in trainer.parameters)
-    if trainer.best:
-        metrics["best_epoch"] = trainer.best["epoch"]
-        metrics |= _measure(trainer, run)
-    return run.finish(metrics)
+    return run.finish(metrics | measured)
 
 
 def _measure(trainer: Trainer, run: Run) -> dict:
+    """Raises Diverged where the rounded weights have a perplexity that is not finite."""
     model = load_model(run, trainer.corpus).to(trainer.device)
     losses = {split: token_losses(model, trainer.splits[split]) for split in SPLITS}
     measured = {split: summary(loss) for split, loss in losses.items()}
+    perplexities = {split: found["perplexity"] for split, found in measured.items()}
+    if not all(map(math.isfinite, perplexities.values())):
+        raise Diverged(f"perplexities {perplexities} of the saved weights")
     if model.window:
         sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in ("valid", "test")}
         measured["sliding"] = sliding  # the training split would take as long as its training

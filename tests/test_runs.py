@@ -125,6 +125,17 @@ def test_folder_of_another_setting_is_refused_and_left_as_it_is(tmp_path):
     assert Run(tmp_path).setting == SETTING
 
 
+def test_a_run_that_went_on_elsewhere_says_where(tmp_path, monkeypatch):
+    places = [{"commit": name} for name in "aaba"]
+    monkeypatch.setattr("ptb.runs.environment", lambda: places.pop(0))
+    for end in (False, False, True, False):
+        with Run(tmp_path).writing(SETTING) as run:
+            if end:
+                run.finish({"status": "finished"})
+    assert [found["commit"] for found in run.environments] == ["a", "b"]
+    assert run.environment == {"commit": "a"} and run.setting == SETTING
+
+
 def test_second_writer_in_this_process_is_refused(tmp_path):
     with (
         Run(tmp_path).writing(SETTING),
@@ -238,6 +249,27 @@ def test_checkpoint_round_trip(tmp_path):
     read = Run(tmp_path).read_checkpoint()
     assert torch.equal(read["model"]["a"], state["model"]["a"])
     assert (read["history"], read["cuts"]) == (state["history"], 2)
+
+
+def test_checkpoint_of_a_gpu_goes_on_without_one(tmp_path, monkeypatch):
+    with monkeypatch.context() as there:
+        there.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        Run(tmp_path).write_checkpoint({"a": torch.arange(3.0)})
+    assert Run(tmp_path).read_checkpoint()["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [("torch.load", MemoryError()), ("pathlib.Path.read_bytes", PermissionError("denied"))],
+)
+def test_checkpoint_that_may_be_whole_is_not_to_be_deleted(tmp_path, monkeypatch, place, error):
+    def failing(*_, **__):
+        raise error
+
+    Run(tmp_path).write_checkpoint({})
+    monkeypatch.setattr(place, failing)
+    said = refusal(RunError, Run(tmp_path).read_checkpoint)
+    assert "checkpoint.pt can't be read: " in said and "delete" not in said
 
 
 def test_no_checkpoint_is_none(tmp_path):

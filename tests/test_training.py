@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from torture import CASES, results
 
 from ptb.evaluation import load_model, perplexity, step_losses, token_losses, unigram
 from ptb.flow import flow
+from ptb.records import faults
 from ptb.runs import HISTORY, Run, RunError
 from ptb.trainer import Trainer
 from ptb.training import train
@@ -157,6 +159,27 @@ def test_folder_of_another_setting_is_not_trained_in(finished, tiny_setting, tin
     with pytest.raises(RunError, match="another setting"):
         train(tiny_setting(epochs=6), tiny_corpus, finished.folder)
     assert snapshot(finished.folder) == before
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_folder_of_another_text_is_not_trained_in(epochs, tiny_setting, tiny_corpus, tmp_path):
+    """Neither where the run is done nor where it would go on."""
+    stop = stop_after_epoch(epochs, KeyboardInterrupt) if epochs < 2 else {}
+    with suppress(RunError):
+        train(tiny_setting(), tiny_corpus, tmp_path, **stop)
+    turned = {split: ids.flip(0) for split, ids in tiny_corpus.splits.items()}
+    with pytest.raises(RunError, match="holds a run on another text: choose another folder"):
+        train(tiny_setting(), replace(tiny_corpus, splits=turned), tmp_path)
+    assert len(Run(tmp_path).history) == epochs
+
+
+def test_a_lost_checkpoint_takes_the_lost_training_with_it(tiny_setting, tiny_corpus, tmp_path):
+    with pytest.raises(RunError, match="stopped after epoch 1"):
+        train(tiny_setting(), tiny_corpus, tmp_path, **stop_after_epoch(1, KeyboardInterrupt))
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(RunError, match="stopped after epoch 0"):
+        train(tiny_setting(), tiny_corpus, tmp_path, **stop_after_epoch(0, KeyboardInterrupt))
+    assert Run(tmp_path).history.empty and not (tmp_path / "weights.safetensors").exists()
 
 
 # ---------------------------------------------------------------- stopped and started again
@@ -333,6 +356,18 @@ def test_last_step_of_an_epoch_can_diverge_too(tiny_setting, tiny_corpus, tmp_pa
     )
     assert run.history["epoch"].tolist() == [1]
     assert run.metrics["best_epoch"] == 1
+
+
+def test_saved_weights_without_a_finite_perplexity_are_divergence(
+    tiny_setting, tiny_corpus, tmp_path, monkeypatch
+):
+    def infinite(model, ids):
+        return torch.full((len(ids) - 1,), math.inf)
+
+    monkeypatch.setattr("ptb.training.token_losses", infinite)
+    metrics = train(tiny_setting(), tiny_corpus, tmp_path)
+    assert (metrics["status"], metrics["best_epoch"]) == ("diverged", None)
+    assert "inf" in metrics["reason"] and faults(Run(tmp_path)) is None
 
 
 @pytest.mark.parametrize("on_step", [None, lambda *step: None])
