@@ -21,6 +21,7 @@ from ptb.model import LanguageModel
 from ptb.records import ADAPTED, find_runs
 from ptb.runs import RUNS, Run, write_json
 from ptb.setting import PlainError, meant
+from ptb.trainer import LARGEST
 
 TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
 RATES = (0.03, 0.1, 0.3, 1.0)  # of dynamic evaluation, for the mean loss of a window
@@ -52,8 +53,9 @@ def ensemble(losses: list[Tensor]) -> Tensor:
 def dynamic_perplexity(model: LanguageModel, ids: Tensor, lr: float, decay: float) -> float:
     """Perplexity of a split's ids (n,) with the weights adapted to what was read so far.
 
-    Each window is scored first; then θ ← θ − lr ∇L + decay (θ₀ − θ), dropout off. The split is read
-    as one row: with several side by side, a model would have read what comes later in the text.
+    Each window is scored first; then θ ← θ − lr ∇L and θ ← θ + decay (θ₀ − θ), dropout off. The
+    split is read as one row: with several side by side, a model would have read what comes later
+    in the text. Infinite where the weights blow up.
     """
     adapted = copy.deepcopy(model).eval()
     parameters = list(adapted.parameters())
@@ -66,7 +68,8 @@ def dynamic_perplexity(model: LanguageModel, ids: Tensor, lr: float, decay: floa
         with torch.no_grad():
             torch._foreach_add_(parameters, gradients, alpha=-lr)
             torch._foreach_lerp_(parameters, start, decay)
-    return math.exp(total / (len(ids) - 1))
+    mean = total / (len(ids) - 1)
+    return math.exp(mean) if mean < LARGEST else math.inf
 
 
 def _at_best_temperature(model: LanguageModel, corpus: Corpus) -> dict:
@@ -101,10 +104,14 @@ def adapt(runs: list[Run]) -> list[dict]:
     corpus = load(runs[0].setting.corpus)
     models, rows = [load_model(run, corpus) for run in runs], []
     for run, model in zip(runs, models, strict=True):
-        for way in (_at_best_temperature, _dynamically):
+        # a Transformer, which carries no state, would see WINDOW words and no more
+        for way in (_at_best_temperature, _dynamically)[: 1 if model.window else 2]:
             rows.append({"run": run.folder.name} | way(model, corpus))
             print(rows[-1], flush=True)
-    return [*rows, {"run": ""} | _together(models, corpus)] if len(runs) > 1 else rows
+    if len(runs) > 1:
+        names = [run.folder.name for run in runs]
+        rows.append({"run": "", "runs": names} | _together(models, corpus))
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> int:

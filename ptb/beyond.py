@@ -126,5 +126,7 @@ def _adapted(folder: Path, own: dict[str, dict]) -> list[tuple]:
     """The rows of ADAPTED, where it is there: which model, what was done, what was chosen."""
     path = folder / ADAPTED
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    cells = {name: row["cell"].upper() for name, row in own.items()} | {"": "both"}
-    return [(cells[r["run"]], r["kind"], r["chosen"], *_both(r)) for r in rows if r["run"] in cells]
+    cells = {name: row["cell"].upper() for name, row in own.items()}
+    adapted = [(cells[r["run"]], r) for r in rows if r["run"] in own]
+    mixed = [("all of ours", r) for r in rows if set(r.get("runs", [])) == set(own)]
+    return [(model, r["kind"], r["chosen"], *_both(r)) for model, r in adapted + mixed]

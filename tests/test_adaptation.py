@@ -45,6 +45,11 @@ def test_without_a_rate_dynamic_evaluation_is_the_models_own(tiny_corpus):
     assert found == pytest.approx(plain, rel=1e-5)
 
 
+def test_a_rate_that_blows_the_weights_up_is_infinitely_bad(tiny_corpus):
+    _, model = make(len(tiny_corpus.words))
+    assert dynamic_perplexity(model, tiny_corpus["valid"], lr=1e5, decay=0.0) == math.inf
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.2])
 def test_dynamic_evaluation_is_a_plain_loop_over_torchs_modules(decay, tiny_corpus):
     setting, model = make(len(tiny_corpus.words))
