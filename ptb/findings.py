@@ -9,6 +9,7 @@ import pandas as pd
 from ptb.comparison import compare
 from ptb.corpus import SPLITS
 from ptb.figures import label, schedule
+from ptb.runs import Run
 from ptb.setting import TRANSFORMER_ONLY, Setting, bar
 
 SECOND = ("experiment", "scale")  # of the second exercise, whose report has a table of its own
@@ -96,7 +97,7 @@ def _plain(value) -> str:
 def epoch_line(setting: Setting, row: dict) -> str:
     """A row of a run's history, as progress shows it."""
     return (
-        f"{setting}: epoch {row['epoch']}/{setting.epochs}, "
+        f"{setting.name}: epoch {row['epoch']}/{setting.epochs}, "
         f"train {row['train']:.1f}, valid {row['valid']:.1f}, "
         f"{row['seconds'] / 60:.1f} min, {row['tokens_per_second']:,.0f} tokens/s"
     )
@@ -277,20 +278,17 @@ def _doubt(table: pd.DataFrame) -> str:
 
 def versions(table: pd.DataFrame) -> pd.DataFrame:
     """The environments in which the runs were made, a row each."""
-    rows = []
-    for run in table["run"]:
-        about, device = run.environment, run.metrics.get("device", "cpu")
-        commit = (about["commit"] or "none")[:8] + (
-            "+" if (about["commit"] or "").endswith("+") else ""
-        )
-        rows.append(
-            {
-                "run": run.folder.name,
-                "python": about["python"],
-                "torch": about["torch"],
-                "processor": about["processor"] if device == "cpu" else device,
-                "threads": about["threads"],
-                "commit": commit,
-            }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([_versions(run) for run in table["run"]])
+
+
+def _versions(run: Run) -> dict:
+    """Of a run that went on elsewhere, all in their order."""
+    abouts, device = run.environments, run.metrics.get("device", "cpu")
+    abouts = [about | {"commit": _short(about["commit"])} for about in abouts]
+    names = ("python", "torch", "processor", "threads", "commit")
+    row = {name: ", ".join(dict.fromkeys(str(about[name]) for about in abouts)) for name in names}
+    return {"run": run.folder.name} | row | ({} if device == "cpu" else {"processor": device})
+
+
+def _short(commit: str | None) -> str:
+    return "none" if commit is None else commit[:8] + "+" * commit.endswith("+")

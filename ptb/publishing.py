@@ -12,7 +12,7 @@ from ptb.beyond import reached
 from ptb.experiments import experiments, results
 from ptb.findings import markdown, readme_commands, readme_results
 from ptb.published import beside, recorded
-from ptb.records import ADAPTED, find_runs
+from ptb.records import ADAPTED, faults, find_runs
 from ptb.runs import NOTEBOOKS, RECORDS, ROOT, RUNS, Run
 from ptb.setting import Setting
 from ptb.studies import MAIN, SECOND, STUDIES, StudyError
@@ -22,6 +22,8 @@ IN_README = ["run", "model", "step", "B", "p", "par.", "s", "best", "train", "va
 
 def report(study: str) -> Path:
     """Executes the report's notebook for your study and makes its PDF, in runs/STUDY."""
+    if not (RUNS / study).exists():
+        raise StudyError(f"no run of {study} is there: python -m ptb.study run {study}")
     return make_pdf(RUNS / study, notebook(study))
 
 
@@ -51,26 +53,30 @@ def publish(study: str) -> None:
     Of the second exercise an experiment may be there at any scale. Weights are large: they are
     published of the main study alone.
     """
-    runs = _finished(study)
-    shutil.rmtree(RECORDS / study, ignore_errors=True)
+    runs, copies = _finished(study), RECORDS / f"{study}.partial"
+    shutil.rmtree(copies, ignore_errors=True)
     for run in runs:
-        (RECORDS / study / run.folder.name).mkdir(parents=True)
+        (copies / run.folder.name).mkdir(parents=True)
         for file in run.files:
             if study == MAIN or file.name != "weights.safetensors":
-                shutil.copyfile(file, RECORDS / study / run.folder.name / file.name)
+                shutil.copyfile(file, copies / run.folder.name / file.name)
     if (RUNS / study / ADAPTED).exists():
-        shutil.copyfile(RUNS / study / ADAPTED, RECORDS / study / ADAPTED)
+        shutil.copyfile(RUNS / study / ADAPTED, copies / ADAPTED)
+    shutil.rmtree(RECORDS / study, ignore_errors=True)
+    copies.rename(RECORDS / study)
     rebuild(study)
 
 
 def _finished(study: str) -> list[Run]:
-    """Your complete runs of a study; raises StudyError where one is still to train."""
+    """Your complete runs of a study; raises StudyError where one is to train or is damaged."""
     complete = [run for run in find_runs(RUNS / study) if run.complete]
     wanted = {_part(setting) for setting in STUDIES[study]}
     runs = [run for run in complete if _part(run.setting) in wanted]
     if missing := wanted - {_part(run.setting) for run in runs}:
         names = ", ".join(sorted(missing))
         raise StudyError(f"{study} is not finished: {names} is still to train")
+    if damaged := [reason for run in runs if (reason := faults(run))]:
+        raise StudyError(f"{study} can't be published: {'; '.join(damaged)}")
     return runs
 
 

@@ -60,6 +60,7 @@ RANGES = {
     "scale": (0, 1, True),
     # what a notebook may be given beside a setting
     "threads": (1, 1024, True),
+    "workers": (1, 1024, True),
     "temperature": (0, 100, True),
     "length": (1, 10_000, True),
 }

@@ -24,7 +24,7 @@ from ptb.studies import SECOND, STUDIES, StudyError
 from ptb.texts import judge
 
 
-def execute(setting: Setting, folder: Path, device: str = "cpu", threads: int = 1) -> None:
+def execute(setting: Setting, folder: Path, device: str = "cpu") -> None:
     """Trains one setting by executing train.ipynb; the executed copy is beside the run's files.
 
     What the notebook says or fails at stands in the copy; a copy of a failed or unfinished
@@ -32,7 +32,7 @@ def execute(setting: Setting, folder: Path, device: str = "cpu", threads: int = 
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "train.partial.ipynb"
-    where = {"folder": _seen_from_notebooks(folder), "device": device, "threads": threads}
+    where = {"folder": _seen_from_notebooks(folder), "device": device, "threads": 1}
     try:
         papermill.execute_notebook(
             NOTEBOOKS / "train.ipynb",
@@ -101,7 +101,7 @@ def run_study(
     todo = []
     for setting in settings:
         done = Run(folder / setting.name).complete
-        print(f"{setting}: {'done already' if done else 'to train'}", flush=True)
+        print(f"{setting.name}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
     futures = {executor.submit(execute, s, folder / s.name, device): s for s in todo}
     try:
@@ -112,7 +112,7 @@ def run_study(
         raise StudyError(
             "stopped: run it again, and each run goes on from its last epoch"
         ) from None
-    return [f"{s}: {why}" for f, s in futures.items() if (why := _failure(f))]
+    return [f"{s.name}: {why}" for f, s in futures.items() if (why := _failure(f))]
 
 
 KILLED = {  # by an exception's name: distributed takes a second to import
@@ -129,7 +129,7 @@ def _failure(future: Future) -> str | None:
     error = future.exception()
     if killed := KILLED.get(type(error).__name__):
         return f"{killed}, perhaps for want of memory; run again, it goes on from its last epoch"
-    return error and str(error)
+    return None if error is None else str(error) or type(error).__name__
 
 
 def _watch(futures: dict[Future, Setting], folder: Path) -> None:
@@ -156,6 +156,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
     parser.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="of architectures: 3.1d")
     options = parser.parse_args(arguments)
+    check_number("workers", int, options.workers)
     if options.study not in STUDIES:
         known = meant(options.study, list(STUDIES))
         raise SettingError(f"no study is called {options.study!r}: {known}")
@@ -168,8 +169,10 @@ def _chosen(settings: list[Setting], options) -> list[Setting]:
     if options.scale is not None:
         scale = check_number("scale", float, options.scale)
         settings = [at_scale(setting, scale) for setting in settings]
-    known = [setting.experiment for setting in settings]
+    known = [setting.experiment for setting in settings if setting.experiment]
     for name in options.only or ():
+        if not known:
+            raise SettingError(f"{options.study} has no experiments: leave out --only {name}")
         if name not in known:
             raise SettingError(f"{options.study} has no experiment {name!r}: {meant(name, known)}")
     return [s for s in settings if not options.only or s.experiment in options.only]

@@ -38,7 +38,7 @@ def row(run: Run) -> dict:
         "train": round(float(history["train"].min()), 3),
         "minutes": round(float(history["seconds"].max()) / 60, 1),
         "processor": run.environment["processor"],
-        "commit": run.environment["commit"],
+        "commit": " ".join(dict.fromkeys(str(e["commit"]) for e in run.environments)),
         "valid_by_epoch": " ".join(f"{value:.2f}" for value in history["valid"]),
     }
 
@@ -80,7 +80,7 @@ def about(table: pd.DataFrame) -> str:
     """How many trials there were, what they cost, and what was found without a record."""
     hours = table["minutes"].sum() / 60
     return (
-        f"The table has {len(table)} settings, {hours:.0f} hours of training on one thread each. "
+        f"The table has {len(table)} settings, {hours:.0f} hours of training. "
         "Validation perplexity alone chose between them. The learning rates, the clip and the "
         "quick recipes' epochs come from earlier searches of which no record was kept."
     )

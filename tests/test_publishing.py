@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 from test_answers import make_study
+from test_beyond import finish as write_records
 
 from ptb import publishing
 from ptb.architectures import FULL
 from ptb.architectures import study as experiments
-from ptb.publishing import publish, rebuild
+from ptb.publishing import publish, rebuild, report
 from ptb.recipes import recipe
 from ptb.records import ADAPTED
 from ptb.runs import JUDGED, PUBLISHED, Run
@@ -29,11 +30,10 @@ def rooms(tmp_path, monkeypatch):
 
 def finish(setting, folder):
     """A run's folder as it is when all is done."""
-    with Run(folder / setting.name).writing(setting) as run:
-        for name in (*PUBLISHED, JUDGED):
-            if not (run.folder / name).exists():
-                (run.folder / name).write_text("{}")
-        run.finish({"status": "finished"})
+    write_records(folder, setting, 99.0)
+    for name in (*PUBLISHED, JUDGED):
+        if not (folder / setting.name / name).exists():
+            (folder / setting.name / name).write_text("{}")
 
 
 def test_an_unfinished_study_is_not_published(rooms, monkeypatch):
@@ -56,11 +56,44 @@ def test_publishing_copies_the_records_and_of_one_study_the_weights(name, left, 
     assert published == {*PUBLISHED, JUDGED} - left
 
 
+def test_damaged_records_are_named_and_what_was_published_stays(rooms, monkeypatch):
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    finish(TINY, rooms / "runs" / "demo")
+    publish("demo")
+    history = rooms / "runs" / "demo" / TINY.name / "history.csv"
+    whole = history.read_text()
+    history.write_text(whole[: len(whole) // 2])
+    with pytest.raises(StudyError, match=f"can't be published: {TINY.name}: history.csv is damag"):
+        publish("demo")
+    assert (rooms / "records" / "demo" / TINY.name / "history.csv").read_text() == whole
+
+
+def test_a_copy_that_fails_half_way_leaves_what_was_published(rooms, monkeypatch):
+    def full(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    finish(TINY, rooms / "runs" / "demo")
+    publish("demo")
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no space left"):
+        broken.setattr("shutil.copyfile", full)
+        publish("demo")
+    assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()
+    publish("demo")
+    assert [path.name for path in (rooms / "records").iterdir()] == ["demo"]
+
+
+def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(rooms):
+    with pytest.raises(StudyError, match="no run of demo is there: python -m ptb.study run demo"):
+        report("demo")
+
+
 def test_a_run_that_diverged_at_once_is_complete_and_published(rooms, monkeypatch):
     monkeypatch.setitem(STUDIES, "demo", [TINY])
     folder = rooms / "runs" / "demo" / TINY.name
     with Run(folder).writing(TINY) as run:
-        run.finish({"status": "diverged", "reason": "loss nan", "best_epoch": None})
+        metrics = {"status": "diverged", "reason": "loss nan", "best_epoch": None}
+        run.finish(metrics | {"parameters": 7, "floor": {}, "types": 9})
     (folder / "train.ipynb").write_text("executed")
     publish("demo")
     assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()

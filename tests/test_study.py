@@ -48,8 +48,8 @@ def test_every_epoch_gets_a_line(faked, tmp_path, capsys):
     assert study.run_study([TINY], tmp_path, ThreadPoolExecutor(1)) == []
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [
-        "lstm-dropout0-seed1: epoch 1/2",
-        "lstm-dropout0-seed1: epoch 2/2",
+        f"{TINY.name}: epoch 1/2",
+        f"{TINY.name}: epoch 2/2",
     ]
 
 
@@ -71,8 +71,17 @@ def test_a_run_without_metrics_or_notebook_is_not_complete(faked, tmp_path, lost
 def test_one_failure_leaves_the_others_alone_and_is_named(faked, tmp_path):
     bad = replace(TINY, cell="rnn")
     failed = study.run_study([bad, TINY], tmp_path, ThreadPoolExecutor(1))
-    assert failed == ["rnn-dropout0-seed1: cell 7: ValueError: no luck"]
+    assert failed == [f"{bad.name}: cell 7: ValueError: no luck"]
     assert Run(tmp_path / TINY.name).done
+
+
+def test_an_error_without_words_is_a_failure_too(tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(study, "execute", out_of_memory)
+    failed = study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    assert failed == [f"{TINY.name}: MemoryError"]
 
 
 def test_interrupted_study_begins_no_other_run(faked, tmp_path, monkeypatch):
@@ -110,7 +119,7 @@ def test_a_killed_process_takes_no_other_run_along(tmp_path, monkeypatch):
     with study.LocalPool(2) as pool:
         failed = study.run_study([others[0], dies, others[1]], tmp_path, pool)
     why = "its process was killed, perhaps for want of memory"
-    assert failed == [f"{dies}: {why}; run again, it goes on from its last epoch"]
+    assert failed == [f"{dies.name}: {why}; run again, it goes on from its last epoch"]
     assert all(Run(tmp_path / setting.name).done for setting in others)
 
 
@@ -126,7 +135,7 @@ def test_a_run_whose_dask_worker_dies_is_started_once_more(cluster, tmp_path, mo
     with study.dask_executor(cluster) as executor:
         assert study.run_study([once], tmp_path, executor) == []
         (line,) = study.run_study([twice], tmp_path, executor)
-    assert line.startswith(f"{twice}: it lost two Dask workers, killed")
+    assert line.startswith(f"{twice.name}: it lost two Dask workers, killed")
     assert [attempts(tmp_path, setting) for setting in (once, twice)] == [2, 2]
 
 
@@ -134,7 +143,9 @@ def test_a_run_that_fails_on_dask_is_not_tried_again(cluster, tmp_path, monkeypa
     monkeypatch.setattr(study, "execute", execute_with_deaths)
     bad = replace(TINY, cell="rnn", seed=0)
     with study.dask_executor(cluster) as executor:
-        assert study.run_study([bad], tmp_path, executor) == [f"{bad}: cell 7: ValueError: no luck"]
+        assert study.run_study([bad], tmp_path, executor) == [
+            f"{bad.name}: cell 7: ValueError: no luck"
+        ]
     assert attempts(tmp_path, bad) == 1
 
 
@@ -144,14 +155,14 @@ def test_a_full_disk_is_named_and_nothing_counts_as_a_result(tmp_path):
     folder.mkdir()
     (folder / "train.partial.ipynb").symlink_to("/dev/full")
     (line,) = study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
-    assert line.startswith(f"{TINY}: ") and os.strerror(errno.ENOSPC) in line
+    assert line.startswith(f"{TINY.name}: ") and os.strerror(errno.ENOSPC) in line
     assert not (folder / "train.ipynb").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "study").write_text("no folder")
     (line,) = study.run_study([TINY], tmp_path / "study", ThreadPoolExecutor(1))
-    assert line.startswith(f"{TINY}: ") and os.strerror(errno.ENOTDIR) in line
+    assert line.startswith(f"{TINY.name}: ") and os.strerror(errno.ENOTDIR) in line
 
 
 def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
@@ -159,7 +170,7 @@ def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(study, "LocalPool", ThreadPoolExecutor)
     monkeypatch.setitem(STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
     assert study.main(["run", "demo", "--workers", "2"]) == 1
-    assert "failed:\nrnn-dropout0-seed1: cell 7" in capsys.readouterr().out
+    assert "failed:\nrnn-dropout0-seed1-" in capsys.readouterr().out
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(capsys):
@@ -171,3 +182,15 @@ def test_an_unknown_study_is_one_line(capsys):
     assert study.main(["run", "dropuot"]) == 1
     error = capsys.readouterr().err
     assert error == "no study is called 'dropuot': did you mean 'dropout'?\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--only", "3.1d"], "demo has no experiments: leave out --only 3.1d\n"),
+        (["--workers", "0"], "workers = 0 must be a whole number from 1 to 1024"),
+    ],
+)
+def test_an_option_that_cannot_be_met_is_one_line(options, said, capsys):
+    assert study.main(["run", "demo", *options]) == 1
+    assert capsys.readouterr().err.startswith(said)
