@@ -93,7 +93,7 @@ def _together(models: list[LanguageModel], corpus: Corpus) -> dict:
         split: perplexity(ensemble([token_losses(model, corpus[split]) for model in models]))
         for split in SPLITS[1:]
     }
-    return {"kind": "ensemble", "chosen": f"all {len(models)}"} | found
+    return {"kind": "ensemble", "chosen": "equal weights"} | found
 
 
 def adapt(runs: list[Run]) -> list[dict]:

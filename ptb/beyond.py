@@ -127,6 +127,9 @@ def _adapted(folder: Path, own: dict[str, dict]) -> list[tuple]:
     path = folder / ADAPTED
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     cells = {name: row["cell"].upper() for name, row in own.items()}
-    adapted = [(cells[r["run"]], r) for r in rows if r["run"] in own]
-    mixed = [("all of ours", r) for r in rows if set(r.get("runs", [])) == set(own)]
-    return [(model, r["kind"], r["chosen"], *_both(r)) for model, r in adapted + mixed]
+    of = [row.get("runs", [row["run"]]) for row in rows]  # an ensemble's are several
+    return [
+        (" + ".join(map(cells.get, names)), row["kind"], row["chosen"], *_both(row))
+        for names, row in zip(of, rows, strict=True)
+        if set(names) <= set(own)
+    ]

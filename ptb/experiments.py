@@ -159,7 +159,9 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
     """The exercise's one table, as text; see `results_caption`."""
     rows = [_result(row) for _, row in table.iterrows()]
     found = pd.DataFrame(rows)
-    return found if (found["solution"] != "–").any() else found.drop(columns="solution")
+    return (
+        found if found.empty or (found["solution"] != "–").any() else found.drop(columns="solution")
+    )
 
 
 def _result(row: pd.Series) -> dict:

@@ -68,13 +68,12 @@ def test_reached_has_others_then_finalists_then_what_adapts_them(tmp_path):
     assert f"tied to the output, dropout {finalist.dropout}" in table.iloc[-2]["how"]
 
 
-def test_an_ensemble_is_shown_where_it_is_of_the_finalists_that_are_there_and_no_others(tmp_path):
+def test_an_ensemble_is_shown_where_it_is_of_finalists_and_no_others(tmp_path):
     first, *_ = STUDIES["beyond"]
     finish(tmp_path, first, 84.0)
-    row = {"run": "", "kind": "ensemble", "chosen": "all", "valid": 80.0, "test": 78.0}
+    row = {"run": "", "kind": "ensemble", "chosen": "equal", "valid": 80.0, "test": 78.0}
     write_json(tmp_path / ADAPTED, [row | {"runs": [first.name, "another"]}])
     assert "ensemble" not in set(reached(tmp_path)["how"])
-    write_json(tmp_path / ADAPTED, [row | {"runs": [first.name]}])
-    assert list(reached(tmp_path).iloc[-1][["model", "how", "test"]]) == [
-        "all of ours", "ensemble", "78.00",
-    ]  # fmt: skip
+    write_json(tmp_path / ADAPTED, [row | {"runs": [first.name, first.name]}])
+    found = reached(tmp_path).iloc[-1]
+    assert list(found[["model", "how", "test"]]) == ["LSTM + LSTM", "ensemble", "78.00"]
