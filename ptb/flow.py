@@ -42,7 +42,8 @@ def state_gradients(model, x: Tensor, y: Tensor) -> Tensor:
     x and y (T, B). S is the states of all layers side by side: their h, for the LSTM h and c.
     """
     states = _states(model, x)
-    loss = F.cross_entropy(model.output(states[-1][-1][0]), y[-1])
+    last = model.projection(states[-1][-1][0][None])[0]  # (B, H)
+    loss = F.cross_entropy(model.output(last), y[-1])
     parts = [[part for layer in step for part in layer] for step in states]
     flat = torch.autograd.grad(loss, sum(parts, []), materialize_grads=True)
     count = len(parts[0])

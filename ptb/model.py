@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb.cells import GATES, parameter_count
-from ptb.layers import Recurrent, dropout
+from ptb.layers import Linear, Recurrent, dropout
 from ptb.loss import augmented_loss, cross_entropy, token_losses
 from ptb.setting import PlainError, Setting
 from ptb.transformer import DecoderLayer, drop, positions
@@ -76,6 +76,7 @@ class RecurrentModel(LanguageModel):
             )
             for size in sizes
         )
+        self.projection = Linear(hidden, hidden) if setting.projected else nn.Identity()
         self.output = _output_layer(hidden, vocabulary)
         if setting.tied:
             self.embedding.weight = self.output.weight
@@ -94,12 +95,12 @@ class RecurrentModel(LanguageModel):
         return tuple(layer.initial_state(batch_size) for layer in self.layers)
 
     def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """The last layer's outputs, (T, B, H), and the state after the window."""
+        """The last layer's outputs, projected or not, (T, B, H), and the state after the window."""
         y, states = self._drop(self._embed(x)), []
         for layer, before in zip(self.layers, state, strict=True):
             y, after = layer(y, before)
             y, states = self._drop(y), [*states, after]
-        return y, tuple(states)
+        return self.projection(y), tuple(states)
 
     def _embed(self, x: Tensor) -> Tensor:
         """The words' vectors, (T, B, E); a dropped word's are zero wherever the window has it."""
@@ -201,6 +202,9 @@ def _recurrent_rows(model: RecurrentModel, setting: Setting) -> list[dict]:
         formula = f"{gates}·(H·{'E' if n == 1 else 'H'} + H·H + {biases})"
         count = parameter_count(setting.cell, size, setting.hidden, setting.biases)
         rows.append(_row(f"layer {n}", dict(layer.named_parameters()), formula, count))
+    if setting.projected:
+        held, size = dict(model.projection.named_parameters()), setting.hidden
+        rows.append(_row("projection", held, "H·H + H", size * size + size))
     return rows
 
 

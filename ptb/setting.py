@@ -29,7 +29,8 @@ CHOICES = {
 DEVICES = ("cpu", "cuda")
 # the reset gate has a check of its own
 RECURRENT_ONLY = (
-    "tied", "init", "biases", "initial", "same_mask", "word_dropout", "weight_drop", "augmented"
+    "tied", "init", "biases", "initial", "same_mask", "word_dropout", "weight_drop", "augmented",
+    "projected",
 )  # fmt: skip
 TRANSFORMER_ONLY = ("heads", "feedforward", "attention_dropout")
 # lowest and highest value, and whether the highest itself is allowed
@@ -88,7 +89,8 @@ class Setting:
     Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
     entries of the recurrent matrices (Merity et al. 2018), each with that probability. augmented
     is the weight of the augmented loss of Inan et al. 2016, over their temperature squared (see
-    `ptb.loss.augmented_loss`); it needs tied matrices.
+    `ptb.loss.augmented_loss`). projected puts a matrix and a bias between the last layer and the
+    output matrix (Press and Wolf 2017). Both need tied matrices.
 
     The transformer alone has heads of attention, a width of its feed-forward layers and a dropout
     rate of its attention weights. Its matrices are drawn as Glorot & Bengio 2010 say, not by init;
@@ -122,6 +124,7 @@ class Setting:
     word_dropout: float = 0.0
     weight_drop: float = 0.0
     augmented: float = 0.0
+    projected: bool = False
     heads: int = 16
     feedforward: int = 2048
     attention_dropout: float = 0.1
@@ -138,8 +141,9 @@ class Setting:
             raise SettingError(
                 f"tied = True needs embedding = hidden, not {self.embedding} and {self.hidden}"
             )
-        if self.augmented and not self.tied:
-            raise SettingError(f"augmented = {self.augmented:g} needs tied = True")
+        for name in ("augmented", "projected"):
+            if (value := getattr(self, name)) and not self.tied:
+                raise SettingError(f"{name} = {value} needs tied = True")
         if self.reset != "after" and self.cell != "gru":
             raise SettingError(
                 f"reset = {self.reset!r} is for the gru, not {self.cell}: use 'after'"

@@ -332,6 +332,20 @@ def test_dropped_recurrent_weights_are_dropped_at_all_steps(cell):
     assert model.eval().loss(x, y, state)[0].item() == pytest.approx(loss.item(), abs=1e-12)
 
 
+def test_a_projection_is_between_the_last_layer_and_the_tied_output():
+    setting = small("gru", tied=True, projected=True)
+    model, plain = make(setting).eval(), make(replace(setting, projected=False)).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    (x, _), state = window(), model.initial_state(3)
+    own = dict(model.projection.named_parameters())
+    projected = F.linear(plain(x, state)[0], **own)
+    expected = F.linear(projected, model.embedding.weight, model.output.bias)
+    torch.testing.assert_close(model.logits(x, state)[0], expected)
+    rows = {row["place"]: row for row in parameter_table(model, setting)}
+    assert rows["projection"]["held"] == rows["projection"]["expected"] == 5 * 5 + 5
+    assert sum(row["held"] for row in rows.values()) == sum(p.numel() for p in model.parameters())
+
+
 def test_an_augmented_loss_adds_its_gradient_in_training_but_not_its_value():
     setting = small(tied=True)
     plain, model = make(setting).train(), make(replace(setting, augmented=0.3)).train()

@@ -43,6 +43,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"corpus": 3}, ["corpus = 3", "text", "quotes"]),
     ({"tied": True, "embedding": 100}, ["tied = True", "embedding = hidden", "100", "200"]),
     ({"augmented": 0.1}, ["augmented = 0.1", "needs tied = True"]),
+    ({"projected": True}, ["projected = True", "needs tied = True"]),
     ({"optimiser": "adamw", "momentum": 0.9}, ["momentum = 0.9", "sgd", "adamw", "use 0"]),
     ({"cell": "transformer"}, ["heads = 16 must divide hidden = 200"]),
     ({**TRANSFORMER, "embedding": 100}, ["embedding = 100", "must be hidden = 200"]),
@@ -133,7 +134,7 @@ OTHER = {
     "reset": "before", "heads": 4, "feedforward": 800, "attention_dropout": 0.0,
     "biases": 1, "initial": "exercise", "experiment": "3.1a", "scale": 0.5,
     "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
-    "augmented": 0.1,
+    "augmented": 0.1, "projected": True,
 }  # fmt: skip
 
 
@@ -149,7 +150,7 @@ def test_every_choice_alone_gives_another_name():
     transformer = Setting(**TRANSFORMER)
     tied = replace(base, tied=True, lr=1.5)
     bases = dict.fromkeys(("heads", "feedforward", "attention_dropout"), transformer)
-    bases["augmented"] = tied
+    bases["augmented"] = bases["projected"] = tied
     settings = [Setting(), base, transformer, tied]
     for name, value in OTHER.items():
         settings.append(replace(bases.get(name, base), **{name: value}))

@@ -12,6 +12,7 @@ def test_the_long_recipes_are_of_the_same_four_models():
         quick = four.pop((setting.cell, setting.dropout > 0))
         model = {name: getattr(quick, name) for name in ("embedding", "hidden", "layers", "tied")}
         beyond = {"same_mask": False, "word_dropout": 0.0, "weight_drop": 0.0, "augmented": 0.0}
+        beyond |= {"projected": False}
         assert replace(setting, **model, **beyond) == setting
     assert not four
 
