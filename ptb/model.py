@@ -60,6 +60,19 @@ class LanguageModel(nn.Module):
         return self.output(hidden), state
 
 
+class Projection(Linear):
+    """y + (W y + b) / 10 for y (T, B, H): near the identity, with a hundredth of the learning rate.
+
+    At the others' rate, which suits the output matrix, so small a matrix is thrown about.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size, size)
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y + super().forward(y) / 10
+
+
 class RecurrentModel(LanguageModel):
     """Zaremba et al. 2014: dropout on the embedding, between layers and on the last output only."""
 
@@ -76,7 +89,7 @@ class RecurrentModel(LanguageModel):
             )
             for size in sizes
         )
-        self.projection = Linear(hidden, hidden) if setting.projected else nn.Identity()
+        self.projection = Projection(hidden) if setting.projected else nn.Identity()
         self.output = _output_layer(hidden, vocabulary)
         if setting.tied:
             self.embedding.weight = self.output.weight

@@ -338,7 +338,8 @@ def test_a_projection_is_between_the_last_layer_and_the_tied_output():
     plain.load_state_dict(model.state_dict(), strict=False)
     (x, _), state = window(), model.initial_state(3)
     own = dict(model.projection.named_parameters())
-    projected = F.linear(plain(x, state)[0], **own)
+    hidden, _ = plain(x, state)
+    projected = hidden + F.linear(hidden, **own) / 10
     expected = F.linear(projected, model.embedding.weight, model.output.bias)
     torch.testing.assert_close(model.logits(x, state)[0], expected)
     rows = {row["place"]: row for row in parameter_table(model, setting)}
