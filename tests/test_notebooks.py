@@ -259,6 +259,6 @@ def test_killed_kernel_is_one_line_and_the_others_go_on(tmp_path):
         wait_for_an_epoch(folder, ended)
         os.kill(kernel(folder), signal.SIGKILL)
         (line,) = ended.result()
-    assert line.startswith(f"{LONGER}: its kernel was killed")
+    assert line.startswith(f"{LONGER.name}: its kernel was killed")
     assert not (folder / "train.ipynb").exists()
     assert [run.setting for run in find_runs(tmp_path)] == [other]
