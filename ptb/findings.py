@@ -215,8 +215,7 @@ def _gaps(plain: pd.DataFrame, dropped: pd.DataFrame) -> str:
     epochs = min(len(plain), len(dropped))
     gaps = [history["valid"] / history["train"] for history in (plain, dropped)]
     first, then = (gap.iloc[epochs - 1] for gap in gaps)
-    more = len(dropped) > epochs
-    last = f" ({gaps[1].iloc[-1]:.2f} after {len(dropped)})" if more else ""
+    last = f" ({gaps[1].iloc[-1]:.2f} after {len(dropped)})" if len(dropped) > epochs else ""
     return (
         f"Validation over training perplexity is {first:.2f} without it after {epochs} epochs, and "
         f"{then:.2f} with it{last}."
