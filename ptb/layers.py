@@ -85,12 +85,15 @@ class _GRU(Function):
         through_h, to_gates = torch.empty_like(gates), w_hh.T.contiguous()
         halves = (part.split(2 * h0.shape[1], 2) for part in (gates, through_h))
         (rz, n), (rz_h, n_h), h = *halves, _sequence(h0, len(x))
+        n.mul_(2)  # tanh(a) is 2σ(2a) − 1, and σ takes a fifth of its time where MKL is held back
+        minus_one = n.new_tensor(-1.0)
         parts = through_h, rz, rz_h, *rz.chunk(2, 2), n, n_h, h[:-1], h[1:]
         steps = zip(*(part.unbind() for part in parts), strict=True)
         for through_h_t, rz_t, rz_h_t, r_t, z_t, n_t, n_h_t, before, after in steps:
             product(before, to_gates, b_hh, out=through_h_t)
             rz_t.add_(rz_h_t).sigmoid_()
-            n_t.addcmul_(r_t, n_h_t).tanh_()
+            n_t.addcmul_(r_t, n_h_t, value=2).sigmoid_()
+            torch.add(minus_one, n_t, alpha=2, out=n_t)
             torch.lerp(n_t, before, z_t, out=after)  # n + z (h - n)
         ctx.save_for_backward(x, w_ih, w_hh, gates, h, n_h)
         return h[1:], h[-1].clone()
