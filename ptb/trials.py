@@ -81,8 +81,8 @@ def about(table: pd.DataFrame) -> str:
     hours = table["minutes"].sum() / 60
     return (
         f"The table has {len(table)} settings, {hours:.0f} hours of training. "
-        "Validation perplexity alone chose between them. The learning rates, the clip and the "
-        "quick recipes' epochs come from earlier searches of which no record was kept."
+        "Validation perplexity alone chose between them. The learning rates and the clip come from "
+        "earlier searches of which no record was kept."
     )
 
 

@@ -14,6 +14,14 @@ def test_recipe_brings_its_own_choices_by_cell_and_dropout():
     assert len({(s.lr, s.epochs) for s in settings}) > 1
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_much_dropout_gets_more_epochs_unless_one_says_otherwise(cell):
+    little, much = recipe(cell, 0.3), recipe(cell, 0.5)
+    assert much.epochs > 1.5 * little.epochs and much.lr == little.lr
+    assert recipe(cell, 0.5, epochs=7).epochs == 7
+    assert recipe(cell, 0.5, "embedded").epochs == recipe(cell, 0.3, "embedded").epochs
+
+
 @pytest.mark.parametrize("corpus", ["ptb", "embedded"])
 def test_recipe_of_a_transformer(corpus):
     """As wide as the LSTM; without dropout there is none in attention either."""
