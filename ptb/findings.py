@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ptb.comparison import compare
+from ptb.comparison import Difference, compare
 from ptb.corpus import SPLITS
 from ptb.figures import label, schedule
 from ptb.runs import Run
@@ -192,11 +192,16 @@ def _pairs(table: pd.DataFrame, by: str, values: tuple) -> list[tuple]:
 
 def _change(before: pd.Series, after: pd.Series) -> str:
     found = compare(after["run"], before["run"])
-    share, low, high = (f"{value:+.2f}%" for value in found.percent())
+    share, low, high = _percents(found, "+.2f")
     verb = "lowers" if found.mean < 0 else "raises"
     verb = verb if found.real else "makes no difference beyond chance to"
     numbers = f"from {before['test']:.1f} to {after['test']:.1f}"
     return f"{verb} test perplexity ({numbers}: {share}, 95% interval {low} to {high})"
+
+
+def _percents(found: Difference, form: str) -> list[str]:
+    """The change and its interval, with minus signs: a hyphen is printed as now one, now other."""
+    return [f"{value:{form}}%".replace("-", "−") for value in found.percent()]
 
 
 def _dropout(table: pd.DataFrame) -> list[str]:
@@ -238,7 +243,7 @@ def _ahead(*rows: pd.Series) -> str:
     """Which of two cells is ahead on test, where the interval of the difference leaves out zero."""
     better, worse = sorted(rows, key=lambda row: row["test"])
     found = compare(worse["run"], better["run"])
-    share, low, high = (f"{value:.2f}%" for value in found.percent())
+    share, low, high = _percents(found, ".2f")
     names = [f"the {row['cell'].upper()} ({row['test']:.1f})" for row in (better, worse)]
     by = f"by {share} on test (95% interval {low} to {high})"
     if found.real:

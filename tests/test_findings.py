@@ -88,7 +88,7 @@ def test_dropout_that_harms_is_said_to_raise(tmp_path):
     harmed = PERPLEXITIES | {("lstm", 0.3): (70.0, 130.0, 128.0)}
     text = findings.conclusions(make_table(tmp_path, harmed))
     assert re.search(r"raises test perplexity \(from 116\.0 to 128\.0: \+10\.34%", text)
-    assert re.search(r"lowers test perplexity \(from 114\.0 to 97\.0: -14\.91%.*for the GRU", text)
+    assert re.search(r"lowers test perplexity \(from 114\.0 to 97\.0: −14\.91%.*for the GRU", text)
 
 
 def test_a_difference_that_may_be_chance_is_called_none(tmp_path):
