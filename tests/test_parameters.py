@@ -185,7 +185,7 @@ EVALUATE = [
     ({"words": ["raka"]}, "words = ['raka'] must be text in quotes; None takes the default"),
     ({"run": 3}, "run = 3 must be text in quotes; None takes the default"),
     ({"run": "../runs"}, "run = '../runs' is no folder of a finished run, it has no metrics.json"),
-    ({"run": "lstm-dropout0-seed1"}, "records/dropout/lstm-dropout0-seed1-88ec82'?"),
+    ({"run": "lstm-dropout0-seed1"}, f"records/dropout/{recipe('lstm', 0.0).name}'?"),
 ]
 
 
@@ -255,11 +255,11 @@ def test_evaluate_refuses_faulty_records_and_a_run_without_weights(run_cells, sa
 
 
 def test_a_report_says_what_is_missing_and_what_it_leaves_out(tmp_path):
-    for name in ("lstm-dropout0-seed1-88ec82", "gru-dropout0-seed1-e4d461"):
+    for name in (recipe("lstm", 0.0).name, recipe("gru", 0.0).name):
         shutil.copytree(RECORDS / "dropout" / name, tmp_path / name)
     table, whose = pu.choose_study(str(tmp_path))
     assert len(table) == 2
     assert whose.endswith("Missing: GRU with dropout, LSTM with dropout.")
     (tmp_path / name / "history.csv").unlink()
     table, whose = pu.choose_study(str(tmp_path))
-    assert len(table) == 1 and "GRU without dropout. Left out: gru-dropout0-seed1-e4d461: " in whose
+    assert len(table) == 1 and f"GRU without dropout. Left out: {name}: " in whose
