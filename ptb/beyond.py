@@ -129,10 +129,10 @@ def _adapted(folder: Path, own: dict[str, dict]) -> list[tuple]:
     """The rows of ADAPTED, where it is there: which model, what was done, what was chosen."""
     path = folder / ADAPTED
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    cells = {name: row["cell"].upper() for name, row in own.items()}
+    models = {name: f"{row['cell'].upper()}, {row['epochs']} epochs" for name, row in own.items()}
     of = [row.get("runs", [row["run"]]) for row in rows]  # an ensemble's are several
     return [
-        (" + ".join(map(cells.get, names)), row["kind"], row["chosen"], *_both(row))
+        (" + ".join(map(models.get, names)), row["kind"], row["chosen"], *_both(row))
         for names, row in zip(of, rows, strict=True)
         if set(names) <= set(own)
     ]

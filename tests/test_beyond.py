@@ -64,7 +64,7 @@ def test_reached_has_others_then_finalists_then_what_adapts_them(tmp_path):
     table = reached(tmp_path)
     assert others >= 2 and list(table["valid"][others:]) == ["84.00", "83.00"]
     assert list(table["test"][others:]) == ["81.00", "80.00"]
-    assert table.iloc[-1]["model"] == "LSTM" and table.iloc[-1]["how"] == "temperature"
+    assert list(table.iloc[-1][:2]) == [f"LSTM, {finalist.epochs} epochs", "temperature"]
     assert f"tied to the output, dropout {finalist.dropout}" in table.iloc[-2]["how"]
 
 
@@ -76,4 +76,5 @@ def test_an_ensemble_is_shown_where_it_is_of_finalists_and_no_others(tmp_path):
     assert "ensemble" not in set(reached(tmp_path)["how"])
     write_json(tmp_path / ADAPTED, [row | {"runs": [first.name, first.name]}])
     found = reached(tmp_path).iloc[-1]
-    assert list(found[["model", "how", "test"]]) == ["LSTM + LSTM", "ensemble", "78.00"]
+    model = " + ".join([f"LSTM, {first.epochs} epochs"] * 2)
+    assert list(found[["model", "how", "test"]]) == [model, "ensemble", "78.00"]
