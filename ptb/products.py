@@ -11,6 +11,7 @@ Shapes: a (M, K), b (K, N), bias (N,); fastest where a and b are contiguous.
 import ctypes
 import platform
 import threading
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -63,6 +64,15 @@ def keep_memory() -> None:
     mallopt = ctypes.CDLL(None).mallopt
     if mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, LARGEST_ONCE):
         mallopt(M_TRIM_THRESHOLD, LARGEST)  # alone it would freeze the other at 128 kB
+
+
+@cache
+def take_spare_memory(size: int) -> None:
+    """Has the process take size bytes at once, which fragments of the heap would take by and by.
+
+    glibc can't put an aligned tensor where one of its size was, once the bytes beside it are taken.
+    """
+    torch.zeros(size, dtype=torch.uint8)
 
 
 class _Room(threading.local):

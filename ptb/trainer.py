@@ -13,7 +13,7 @@ from ptb.corpus import SPLITS, Corpus, windows
 from ptb.evaluation import perplexity, token_losses
 from ptb.graphs import GraphedStep
 from ptb.model import LanguageModel, build
-from ptb.products import keep_memory
+from ptb.products import keep_memory, take_spare_memory
 from ptb.setting import DEVICES, Setting, SettingError, meant
 
 
@@ -85,6 +85,8 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
+        table = 4 * setting.bptt * setting.batch_size * len(corpus.words)  # of logits, in bytes
+        self.spare = 4 * table
         graphed = self.plain_sgd and not setting.average and not on_cpu
         self.graphed = GraphedStep(self) if graphed else None
 
@@ -122,6 +124,7 @@ class Trainer:
         loss.backward()
         self._update(lr, [_values(p) for p in self.parameters])
         self._average()
+        take_spare_memory(self.spare)
         return loss.detach(), state
 
     @torch.no_grad()

@@ -92,17 +92,37 @@ def test_memory_is_kept_as_far_as_the_c_library_lets_one(monkeypatch, most, set_
     )
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
-def test_a_process_that_keeps_memory_takes_no_fresh_pages():
+def fresh_bytes(prepare: str, measure: str) -> int:
+    """Bytes of fresh pages that a process takes in measure."""
     script = (
         "import resource, torch\n"
-        "from ptb.products import keep_memory\n"
+        "from ptb.products import keep_memory, take_spare_memory\n"
         "keep_memory()\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(30): torch.zeros(12_000_000)\n"  # malloc's bins of alignment gaps fill up
+        f"{prepare}\n"
         "before = faults()\n"
-        "for _ in range(9): torch.zeros(12_000_000)\n"
+        f"{measure}\n"
         "print((faults() - before) * resource.getpagesize())\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert int(found.stdout) < 48e6, found.stderr  # less than one of nine blocks
+    assert found.stdout, found.stderr
+    return int(found.stdout)
+
+
+glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+
+
+@glibc
+def test_a_process_that_keeps_memory_takes_no_fresh_pages():
+    # thirty times: malloc's bins of alignment gaps fill up
+    again = "for _ in range({}): torch.zeros(12_000_000)".format
+    assert fresh_bytes(again(30), again(9)) < 48e6  # less than one of nine blocks
+
+
+@glibc
+def test_spare_memory_is_taken_once_and_for_what_comes_later():
+    block = "torch.zeros(12_000_000)"
+    assert fresh_bytes("", "take_spare_memory(64_000_000)") > 60e6
+    assert fresh_bytes("take_spare_memory(64_000_000)", block) < 1e6
+    held = f"take_spare_memory(64_000_000); held = {block}"
+    assert fresh_bytes(held, "take_spare_memory(64_000_000)") < 1e6

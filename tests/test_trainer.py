@@ -54,6 +54,18 @@ def test_steps_follow_the_schedule_within_an_epoch(tiny_setting, tiny_corpus, mo
 
 
 # ---------------------------------------------------------------- one step
+def test_the_first_step_takes_memory_for_four_tables_of_logits(
+    tiny_setting, tiny_corpus, monkeypatch
+):
+    taken = []
+    monkeypatch.setattr("ptb.trainer.take_spare_memory", taken.append)
+    trainer = Trainer(tiny_setting(), tiny_corpus)
+    ((x, y), *_) = windows(tiny_corpus["train"], 2, trainer.setting.bptt)
+    trainer.step(x, y, trainer.model.initial_state(2))
+    rows = trainer.setting.bptt * trainer.setting.batch_size
+    assert taken == [4 * torch.empty(rows, len(tiny_corpus.words)).nbytes]
+
+
 def clipped(gradients: list[torch.Tensor], clip: float) -> list[torch.Tensor]:
     norm = math.sqrt(sum((gradient**2).sum().item() for gradient in gradients))
     assert norm > 0.1  # else the clipped case clips nothing
