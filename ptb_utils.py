@@ -16,6 +16,7 @@ from matplotlib_inline.backend_inline import set_matplotlib_formats
 from ptb import (
     answers,
     beyond,
+    claims,
     experiments,
     figures,
     findings,
@@ -63,11 +64,12 @@ from ptb.training import train
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "beyond", "check",
     "check_device", "check_number", "check_parameters", "choose_experiments", "choose_study",
-    "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs", "findings",
-    "gather", "generate", "load", "load_model", "model_table", "neighbour_table", "observations",
-    "panels", "parameter_count", "passage", "perplexity", "published", "read_text", "recipe",
-    "relative", "remeasure", "result", "run_folder", "setting_table", "show", "source", "surprises",
-    "table", "texts", "title_page", "token_losses", "train", "trials", "use_threads", "written",
+    "claims", "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs",
+    "findings", "gather", "generate", "is_published", "load", "load_model", "model_table",
+    "neighbour_table", "observations", "panels", "parameter_count", "passage", "perplexity",
+    "published", "read_text", "recipe", "relative", "remeasure", "result", "run_folder",
+    "setting_table", "show", "source", "surprises", "table", "texts", "title_page", "token_losses",
+    "train", "trials", "use_threads", "written",
 ]  # fmt: skip
 
 set_matplotlib_formats("png", "pdf")
@@ -106,7 +108,7 @@ def title_page(
             check_text(name, value)
     corpora = {"ptb": "Penn Treebank", "embedded": "an invented language"}
     corpus = table.iloc[0]["corpus"]
-    names = authors or ("The authors of the repository" if "published" in whose else "")
+    names = authors or ("The authors of the repository" if is_published(table) else "")
     text = f"{abstract(table)} {whose}"
     paper = {
         "title": title or f"{about} on {corpora.get(corpus, Path(corpus).name)}",
@@ -163,9 +165,14 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
         known = ["dropout", "demo", *(path.name for path in RUNS.glob("*/"))]
         reason = "; ".join(left_out(folder)) or f"train first; {meant(study, known)}"
         raise SettingError(f"no finished run of the four settings in {folder}: {reason}")
-    owner = "the published study" if RECORDS in folder.parents else "your own study"
+    owner = "the published study" if is_published(table) else "your own study"
     whose = f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
     return table, whose + _lacking(table, folder)
+
+
+def is_published(table: pd.DataFrame) -> bool:
+    """Whether the runs are the repository's own records; else the report is somebody else's."""
+    return RECORDS in table.iloc[0]["run"].folder.parents
 
 
 def _lacking(table: pd.DataFrame, folder: Path) -> str:
@@ -196,7 +203,7 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     if table.empty or table["valid"].isna().all():
         reason = "; ".join(left_out(folder)) or "train first: make architectures"
         raise SettingError(f"no finished run of the second exercise in {folder}: {reason}")
-    owner = "the published study" if RECORDS in folder.parents else "your own study"
+    owner = "the published study" if is_published(table) else "your own study"
     whose = f"The runs are {owner}, from `{relative(folder)}`.{experiments.scales(table)}"
     missing, reasons = _not_run(table), left_out(folder)
     whose += f" Missing: {', '.join(missing)}." if missing else ""
@@ -214,7 +221,7 @@ def written(rows: pd.DataFrame) -> Markdown:
 
 
 def _written(row: pd.Series) -> str:
-    loss = "" if pd.isna(row["loss"]) else f", loss {row['loss']:+.2f}"
+    loss = "" if pd.isna(row["loss"]) else f", loss {findings.signed(row['loss'], '+.2f')}"
     about = f"(repetition {row['repetition']:.2f}{loss})"
     whose = f"{row['run']}: " if "run" in row else ""
     return f"{whose}**{as_it_is(row['start'])}** {as_it_is(row['text'])} *{as_it_is(about)}*"

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ptb import adaptation
 from ptb.corpus import SPLITS
+from ptb.findings import signed
 from ptb.published import TABLE
 from ptb.recipes import recipe
 from ptb.records import ADAPTED, find_runs, gather
@@ -31,14 +33,17 @@ FINALISTS = [  # what they have beside tying
 ABOUT = """### Beyond the exercise
 
 The same two layers of 200 units, with what the exercise leaves out. The output matrix can be the
-embedding's own (Press and Wolf 2016), with a projection before it or without: a GRU's output is its
-whole memory, which tying alone would have lie among the embeddings. Dropout can act on entries of
-the recurrent matrices too (Merity et al. 2018). What did not help in ten epochs stands among the
-trials: for the GRU those dropped entries, which the finalists of 60 epochs and more have; for the
-LSTM, with a dropout of 0.35, masks that stay the same through a window (Gal and Ghahramani 2016),
-and an augmented loss that draws the outputs to the embeddings of their targets (Inan et al. 2016,
-here in the limit of a high temperature). Validation chose between trials; but that an LSTM should
-train for longer than 44 epochs was decided when the test figure of the one with 44 was known."""
+embedding's own (*tied*, Press and Wolf 2016). A *projection* can stand before it, which takes an
+output $h$ to $h + (P h + b) / 10$, so that the outputs need not lie among the embeddings; it is
+after theirs, near the identity instead of under a penalty. *Dropped recurrent weights* are left
+out of a window's steps at random (Merity et al. 2018). Each step of the ablation adds one thing; of
+the finalists, dropped recurrent weights have no run of as many epochs without them beside, so what
+they bring there is not known. What did not help in ten epochs stands among the trials: for the GRU
+those dropped weights; for the LSTM, with a dropout of 0.35, masks that stay the same through a
+window (Gal and Ghahramani 2016), and an augmented loss that draws the outputs to the embeddings of
+their targets (Inan et al. 2016, here in the limit of a high temperature). Validation chose between
+trials; but that an LSTM should train for longer than 44 epochs was decided when the test figure of
+the one with 44 was known."""
 COLUMNS = ["model", "how", "by; or what validation chose", "valid", "test"]
 
 
@@ -64,6 +69,12 @@ STUDIES = {
 }
 
 
+def about(folder: Path) -> str:
+    """What the finalists have, and how they were adapted, where they were."""
+    adapted = [adaptation.ABOUT] if (folder / ADAPTED).exists() else []
+    return "\n\n".join([ABOUT, *adapted])
+
+
 def _rows(folder: Path) -> dict[Setting, dict]:
     """The finished runs' rows by their settings."""
     return {row["run"].setting: row for row in gather(find_runs(folder)).to_dict("records")}
@@ -84,12 +95,14 @@ def steps(folder: Path) -> pd.DataFrame:
 
 def _texts(rows: list[dict | None]) -> list[str]:
     plain, tied, *more = rows
-    pairs = [(None, plain), (plain, tied), *((tied, row) for row in more)]
-    texts = []
-    for before, row in pairs:
-        change = f" ({row['valid'] / before['valid'] - 1:+.1%})" if row and before else ""
-        texts.append(f"{row['valid']:.2f} / {row['test']:.2f}{change}" if row else "–")
-    return texts
+    return [_text(None, plain), _text(plain, tied), *(_text(tied, row) for row in more)]
+
+
+def _text(before: dict | None, row: dict | None) -> str:
+    if not row:
+        return "–"
+    text = f"{row['valid']:.2f} / {row['test']:.2f}"
+    return f"{text} ({signed(row['valid'] / before['valid'] - 1, '+.1%')})" if before else text
 
 
 def reached(folder: Path) -> pd.DataFrame:

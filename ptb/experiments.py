@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
-from ptb.architectures import FIFTEEN, FULL, KINDS, NAMES, PAIR, REPORTED, Reported, tag
+from ptb.architectures import FIFTEEN, FULL, KINDS, LSTM, NAMES, PAIR, REPORTED, Reported, tag
 from ptb.records import gather
 from ptb.runs import Run
 from ptb.texts import frame
 
 SHORT = NAMES | {"transformer": "TF"}
-FLOWING = (*PAIR, "LSTM")  # whose gradients are shown
+FLOWING = (*PAIR, LSTM)  # whose gradients are shown
 
 
 # ---------------------------------------------------------------- the records
@@ -95,9 +95,18 @@ def largest(table: pd.DataFrame, names=FLOWING) -> list[pd.Series]:
     return [rows.loc[rows["scale"].idxmax()] for rows in found if len(rows)]
 
 
+def flowing(table: pd.DataFrame) -> list[pd.Series]:
+    """The runs whose gradients are compared: the largest, and the pair at the scale of the LSTM."""
+    rows = largest(table)
+    scale = next((row["scale"] for row in rows if row["experiment"] == LSTM), None)
+    tags = {row["tag"] for row in rows}
+    beside = largest(table[table["scale"] == scale], PAIR)
+    return rows + [row for row in beside if row["tag"] not in tags]
+
+
 def named(row: pd.Series) -> str:
     """A run as legends name it: its tag and its architecture."""
-    return row["tag"] if row["experiment"] == "LSTM" else f"{row['tag']} {NAMES[row['cell']]}"
+    return row["tag"] if row["experiment"] == LSTM else f"{row['tag']} {NAMES[row['cell']]}"
 
 
 def best_of_each(table: pd.DataFrame) -> list[pd.Series]:
@@ -231,8 +240,9 @@ def results_caption(table: pd.DataFrame) -> str:
     """The table's caption: what its shorthand means, and which runs are scaled."""
     at_each = " at each scale" if table["scale"].nunique() > 1 else ""
     starred = " *: it diverged." if (table["status"] == "diverged").any() else ""
-    theirs = " solution: what a solution of the exercise reports as its best validation "
-    theirs += "perplexity (and its epoch), for the runs that are like its own."
+    theirs = " solution: the best validation perplexity (and its epoch) in a hand-in for the "
+    theirs += "course IFT6135 (University of Montreal, 2020), for the runs that are like its own; "
+    theirs += "by the course's script, which leaves out what the batches leave over."
     shown = (results(table).columns == "solution").any()
     return (
         "The runs, by architecture, then optimiser. The number of a run is the exercise's. "

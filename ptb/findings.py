@@ -200,8 +200,13 @@ def _change(before: pd.Series, after: pd.Series) -> str:
 
 
 def _percents(found: Difference, form: str) -> list[str]:
-    """The change and its interval, with minus signs: a hyphen is printed as now one, now other."""
-    return [f"{value:{form}}%".replace("-", "−") for value in found.percent()]
+    """The change and its interval."""
+    return [f"{signed(value, form)}%" for value in found.percent()]
+
+
+def signed(value: float, form: str) -> str:
+    """A number with a minus sign: a hyphen is printed as now one, now the other."""
+    return f"{value:{form}}".replace("-", "−")
 
 
 def _dropout(table: pd.DataFrame) -> list[str]:
@@ -222,8 +227,8 @@ def _gaps(plain: pd.DataFrame, dropped: pd.DataFrame) -> str:
     first, then = (gap.iloc[epochs - 1] for gap in gaps)
     last = f" ({gaps[1].iloc[-1]:.2f} after {len(dropped)})" if len(dropped) > epochs else ""
     return (
-        f"Validation over training perplexity is {first:.2f} without it after {epochs} epochs, and "
-        f"{then:.2f} with it{last}."
+        f"Validation over training perplexity, as the figure has it, is {first:.2f} without it "
+        f"after {epochs} epochs, and {then:.2f} with it{last}."
     )
 
 
@@ -274,7 +279,7 @@ def _floor(table: pd.DataFrame) -> list[str]:
 def _doubt(table: pd.DataFrame) -> str:
     seeds = table["seed"].nunique()
     return (
-        f"Each setting was run once ({'one seed' if seeds == 1 else f'{seeds} seeds in all'}): "
+        f"Each model is one run ({'one seed' if seeds == 1 else f'{seeds} seeds in all'}): "
         "the intervals above hold for these very weights on other text of this kind, not for other "
         "seeds, and recipes differ in more than the cell or the dropout."
     )

@@ -5,14 +5,14 @@ import math
 import pandas as pd
 
 from ptb.architectures import NAMES
-from ptb.experiments import best_of_each, largest, named, qualities
+from ptb.experiments import best_of_each, flowing, named, qualities
 from ptb.flow import half_life
 
 
 def flow_table(table: pd.DataFrame) -> pd.DataFrame:
     """How the gradients flow back, a row for each model before and after training."""
     rows = []
-    for row in largest(table):
+    for row in flowing(table):
         for when, norms in row["run"].analysis["flow"].items():
             lives = {name: _steps(half_life(norms[name])) for name in ("average", "each")}
             rows.append({"run": row["tag"], "model": NAMES[row["cell"]], "training": when})
@@ -32,10 +32,10 @@ def _steps(value: float | None) -> str:
 def flows(table: pd.DataFrame) -> list[str]:
     """Which gradient reaches further back, and what training does to it.
 
-    Only models of one scale are ranked, the largest that two of them have.
+    Only models of one scale are ranked with one another.
     """
     lives, scales = {}, {}
-    for row in largest(table):
+    for row in flowing(table):
         analysis = row["run"].analysis["flow"]
         found = {when: half_life(norms["average"]) for when, norms in analysis.items()}
         if None not in found.values():
@@ -55,11 +55,14 @@ def _lives(name: str, life: dict[str, float]) -> str:
 
 
 def _ranked(order: list[str], scales: dict[str, float]) -> list[str]:
-    """The names in that order, as far as they have one scale."""
-    shared = [scale for scale in scales.values() if [*scales.values()].count(scale) > 1]
-    same = [name for name in order if scales[name] == max(shared, default=None)]
-    ahead = ", then ".join(same)
-    return [f"After training, from the furthest reach to the shortest: {ahead}."] if same else []
+    """The names in that order, of each scale that several have."""
+    each = sorted({*scales.values()}, reverse=True)
+    groups = [[name for name in order if scales[name] == scale] for scale in each]
+    return [
+        f"After training, from the furthest reach to the shortest: {', then '.join(same)}."
+        for same in groups
+        if len(same) > 1
+    ]
 
 
 LATE = 10  # steps at a window's end; one step alone has few tokens, so chance moves its mean
@@ -68,14 +71,16 @@ LATE = 10  # steps at a window's end; one step alone has few tokens, so chance m
 def along_the_window(table: pd.DataFrame) -> list[str]:
     """How a model's loss changes along the window, and what a fresh start costs it.
 
-    Fresh and carried are of the same words at a step, so chance cancels in their difference.
+    Fresh and carried are of the same words at a step, so chance cancels in their difference. What
+    word frequencies alone give says whether a first step's state helps or misleads.
     """
     sentences = []
     for row in best_of_each(table):
         steps = row["run"].analysis["steps"]
         fresh, late = steps["fresh"], sum(steps["fresh"][-LATE:]) / LATE
         text = f"{row['tag']} ({NAMES[row['cell']]}): from a fresh start the loss is "
-        text += f"{fresh[0]:.2f} nats at the first step and {late:.2f} over the last {LATE}"
+        text += f"{fresh[0]:.2f} nats at the first step (word frequencies alone: "
+        text += f"{math.log(row['unigram']):.2f}) and {late:.2f} over the last {LATE}"
         if row["cell"] != "transformer":
             first, last = (fresh[n] - steps["carried"][n] for n in (0, -1))
             text += f"; that is {first:.2f} more than with the state carried at the first step, "

@@ -89,8 +89,9 @@ class Setting:
     Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
     entries of the recurrent matrices (Merity et al. 2018), each with that probability. augmented
     is the weight of the augmented loss of Inan et al. 2016, over their temperature squared (see
-    `ptb.loss.augmented_loss`). projected puts a matrix and a bias between the last layer and the
-    output matrix (Press and Wolf 2016). Both need tied matrices.
+    `ptb.loss.augmented_loss`). projected puts a small step by a matrix and a bias between the last
+    layer and the output matrix (after Press and Wolf 2016; see `ptb.model.Projection`). Both need
+    tied matrices.
 
     The transformer alone has heads of attention, a width of its feed-forward layers and a dropout
     rate of its attention weights. Its matrices are drawn as Glorot & Bengio 2010 say, not by init;

@@ -64,7 +64,7 @@ def read(table: Path = TABLE) -> pd.DataFrame:
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
     """The trials as a report shows them: what was chosen, what it cost and what it reached."""
-    numbers = table[["train", "valid", "minutes"]].map("{:.2f}".format)
+    numbers = table[["train", "valid", "minutes"]].map("{:.1f}".format)
     choices = table[list(CHOICES)].assign(beside=[_beside(row) for row in table.to_dict("records")])
     frame = pd.concat([choices, numbers], axis=1)
     return frame.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
@@ -81,7 +81,7 @@ def about(table: pd.DataFrame) -> str:
     hours = table["minutes"].sum() / 60
     return (
         f"The table has {len(table)} settings, {hours:.0f} hours of training. "
-        "Validation perplexity alone chose between them. The learning rates and the clip come from "
+        "Validation perplexity chose between them. The learning rates and the clip come from "
         "earlier searches of which no record was kept."
     )
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ptb import answers, experiments, observations
+from ptb import answers, claims, experiments, observations
 from ptb.architectures import FIFTEEN, FULL, REPORTED, at_scale
 from ptb.records import find_runs
 from ptb.runs import Run
@@ -103,7 +103,7 @@ def test_the_solutions_figures_are_beside_runs_like_its_own_alone(tmp_path):
     make_experiment(tmp_path / "embedded", other, 99.0)
     table = experiments.experiments(find_runs(tmp_path / "embedded"))
     assert "solution" not in experiments.results(table)
-    assert answers.yardstick(table) == []
+    assert claims.yardstick(table) == []
 
 
 def test_all_that_the_solution_reports_is_beside_ours(tmp_path):
@@ -125,7 +125,7 @@ def test_runs_that_diverged_are_rows_too(tmp_path):
     row = experiments.results(table).set_index("run").loc["3.1c"]
     assert (row["best"], row["valid"], row["s"]) == ("–/20*", "–", "–")
     assert "*: it diverged" in experiments.results_caption(table)
-    for said in (answers.rates, answers.gru, answers.claims, answers.generalisation):
+    for said in (answers.rates, answers.gru, claims.claims, answers.generalisation):
         assert said(table) and "nan" not in answers.bullets(said(table))
     assert "3.1c diverges before its first epoch ends." in answers.rates(table)
     assert experiments.beside(table).set_index("run").loc["3.1c", "ours / its"] == "–"
@@ -150,7 +150,7 @@ def test_a_mixed_study_marks_its_runs_and_compares_like_with_like(mixed):
     abstract = answers.abstract(mixed)
     assert "of each architecture at scale 0.25: 3.1b ×0.25 (309.8)" in abstract
     assert abstract.endswith(" At full size: 3.1d (155.7), 3.2a (110.2).")
-    assert answers.yardstick(mixed)[0].startswith("2 of 2 full-size runs")
+    assert claims.yardstick(mixed)[0].startswith("2 of 2 full-size runs")
 
 
 def test_a_mixed_study_compares_the_pair_at_each_scale_and_marks_every_run(mixed):
@@ -165,9 +165,24 @@ def test_a_mixed_study_compares_the_pair_at_each_scale_and_marks_every_run(mixed
 
 
 def test_a_mixed_study_ranks_reaches_at_one_scale(mixed):
-    *each, ranked = observations.flows(mixed)
-    assert [text.split(":")[0] for text in each] == ["3.1d RNN", "3.2a GRU", "LSTM ×0.25"]
-    assert "LSTM" not in ranked and "3.1d RNN" in ranked and "3.2a GRU" in ranked
+    *each, full, scaled = observations.flows(mixed)
+    small = ["LSTM ×0.25", "3.1d ×0.25 RNN", "3.2a ×0.25 GRU"]
+    assert [text.split(":")[0] for text in each] == ["3.1d RNN", "3.2a GRU", *small]
+    assert full.endswith(": 3.1d RNN, then 3.2a GRU.")
+    assert scaled.endswith(": LSTM ×0.25, then 3.1d ×0.25 RNN, then 3.2a ×0.25 GRU.")
+
+
+def test_scaled_runs_are_no_answer_for_the_full_size(mixed, tmp_path):
+    first, *orders = claims.caution(mixed)
+    assert first.startswith("The answers are about scale 0.25. 0 of 16 runs there are still at")
+    assert orders == [
+        "At full size 3.1d (155.7) is 41% above 3.2a (110.2), at scale 0.25 3.1d ×0.25 (311.5) is "
+        "41% above 3.2a ×0.25 (220.4): the order is the same."
+    ]
+    turned = {"3.1d": 155.7, "3.2a": 160.2}
+    assert claims.caution(make_study(tmp_path, turned))[1].endswith("is the other way round.")
+    assert " at scale 0.25: 3.3b ×0.25" in claims.claims(mixed)[1]
+    assert claims.caution(make_study(tmp_path / "full")) == []
 
 
 def test_nothing_is_said_of_scales_where_all_are_full(tmp_path):
@@ -235,9 +250,9 @@ def test_what_became_of_a_run_after_its_best_epoch(tmp_path, best, said):
 
 
 def test_the_solutions_claims_are_held_against_the_runs(tmp_path):
-    said = answers.bullets(answers.claims(make_study(tmp_path)))
-    assert "in all cases.” Not every GRU is" in said
-    assert "“With more units the perplexity is lower.” Not so: 3.3b (112.7) is 2% above" in said
+    said = answers.bullets(claims.claims(make_study(tmp_path)))
+    assert "in all cases.* Not every GRU is" in said
+    assert "*With more units the perplexity is lower.* Not so: 3.3b (112.7) is 2% above" in said
     assert (
         "In its own table not so: 112.65 against 110.22." in said
         and "3.4b and 3.3a, a Trans" in said
@@ -245,16 +260,16 @@ def test_the_solutions_claims_are_held_against_the_runs(tmp_path):
     assert (REPORTED["3.4b"].seconds, REPORTED["3.3a"].seconds) == (685, 780)
     assert REPORTED["3.3a"].valid > REPORTED["3.1b"].valid
     fast = {"3.4b": {"seconds": 1.0}, "3.3a": {"seconds": 2.0}}
-    turned = answers.bullets(answers.claims(make_study(tmp_path / "t", but(b3=90.0), **fast)))
-    assert "“With more units the perplexity is lower.” So it is: 3.3b (90.0)" in turned
+    turned = answers.bullets(claims.claims(make_study(tmp_path / "t", but(b3=90.0), **fast)))
+    assert "*With more units the perplexity is lower.* So it is: 3.3b (90.0)" in turned
     assert "1 of the two fastest runs, 3.4b and 3.3a, is a Transformer" in turned
 
 
 def test_yardstick_names_the_runs_that_are_worse(tmp_path):
-    said = answers.yardstick(make_study(tmp_path))
+    said = claims.yardstick(make_study(tmp_path))
     assert said[0].startswith("14 of 14 full-size runs are")
     assert said[1].endswith("alone give (3994 against 700); ours does not either.")
-    said = answers.yardstick(make_study(tmp_path / "worse", but(a2=116.0, b2=122.0, c1=300.0)))
+    said = claims.yardstick(make_study(tmp_path / "worse", but(a2=116.0, b2=122.0, c1=300.0)))
     assert said[0].startswith("13 of 14") and said[1].startswith("3.2a (116.0) is not: the solu")
     assert said[2].endswith("ours does.")
 
@@ -279,9 +294,12 @@ def test_half_lives_before_and_after_training(tmp_path):
 def test_along_the_window_a_fresh_start_costs_what_it_is_above_the_carried_state(tmp_path):
     steps = {"carried": [4.0] * 34 + [5.0], "fresh": [4.5] + [4.1] * 33 + [5.1]}
     said = observations.along_the_window(make_study(tmp_path, **{"3.1b": {"steps": steps}}))
-    assert "a fresh start the loss is 4.50 nats at the first step and 4.20 over the last" in said[0]
+    assert "loss is 4.50 nats at the first step (word frequencies alone: 6.55) and 4.20" in said[0]
     assert "0.50 more than with the state carried at the first step, 0.10 at the last" in said[0]
-    assert "5.00 nats at the first step and 4.00" in said[1] and "carried" not in said[2]
+    assert (
+        "5.00 nats at the first step (word frequencies alone: 6.55) and 4.00" in said[1]
+        and "carried" not in said[2]
+    )
 
 
 def judged(table, cost, judge=lambda cell: "x"):
@@ -328,7 +346,7 @@ def test_the_abstract_counts_the_exercises_settings(tmp_path):
 def test_an_incomplete_study_still_has_its_answers(tmp_path, names):
     table = make_study(tmp_path, {name: VALID[name] for name in names})
     questions = (answers.generalisation, answers.rates, answers.gru, answers.sizes)
-    rest = (answers.transformers, answers.claims, observations.flows, observations.along_the_window)
-    for answer in (*questions, *rest, observations.correlation, answers.yardstick):
+    rest = (answers.transformers, claims.claims, observations.flows, observations.along_the_window)
+    for answer in (*questions, *rest, observations.correlation, claims.yardstick, claims.caution):
         assert "nan" not in answers.bullets(answer(table))
     assert len(experiments.greedy_texts(table))

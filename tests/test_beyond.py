@@ -48,7 +48,7 @@ def test_steps_show_perplexities_and_changes_and_dashes_for_what_is_missing(tmp_
         finish(tmp_path, setting, valid)
     finish(tmp_path, ablation("lstm")[beyond.PLAIN], 109.0)
     table = steps(tmp_path)
-    assert list(table["GRU"][:2]) == ["110.00 / 107.00", "99.00 / 96.00 (-10.0%)"]
+    assert list(table["GRU"][:2]) == ["110.00 / 107.00", "99.00 / 96.00 (−10.0%)"]
     assert list(table["GRU"][2:]) == ["100.98 / 97.98 (+2.0%)"]
     assert list(table["LSTM"]) == ["109.00 / 106.00", "–", "–"]
 
@@ -66,6 +66,12 @@ def test_reached_has_others_then_finalists_then_what_adapts_them(tmp_path):
     assert list(table["test"][others:]) == ["81.00", "80.00"]
     assert list(table.iloc[-1][:2]) == [f"LSTM, {finalist.epochs} epochs", "temperature"]
     assert f"tied to the output, dropout {finalist.dropout}" in table.iloc[-2]["how"]
+
+
+def test_what_adapts_is_explained_where_it_was_measured(tmp_path):
+    assert "Dynamic" not in beyond.about(tmp_path).title()
+    write_json(tmp_path / ADAPTED, [])
+    assert "window of 5 words" in beyond.about(tmp_path).replace("\n", " ")
 
 
 def test_an_ensemble_is_shown_where_it_is_of_finalists_and_no_others(tmp_path):

@@ -91,4 +91,4 @@ def test_a_trial_is_shown_with_what_differs_from_the_default():
     tied = plain | {"tied": True, "weight_drop": 0.2, "lr": 25.0}
     table = trials.shown(pd.DataFrame([plain, tied]))
     assert list(table["beside"]) == ["", "tied, weight_drop 0.2"]
-    assert list(table["lr"]) == ["20", "25"] and list(table["valid"]) == ["90.13", "90.13"]
+    assert list(table["lr"]) == ["20", "25"] and list(table["valid"]) == ["90.1", "90.1"]
