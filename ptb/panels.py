@@ -9,6 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ptb.architectures import KINDS, NAMES
@@ -76,25 +77,38 @@ def grouped(table: pd.DataFrame, by: str) -> Figure:
     """Validation perplexity over epochs and over seconds, coloured by "optimiser" or by "cell"."""
     figure, axes = plt.subplots(1, 2, figsize=(WIDTH, HEIGHT), layout="constrained", sharey=True)
     names = table[by].map(optimiser if by == "optimiser" else NAMES)
-    for colour, (name, rows) in zip(
-        sns.color_palette("colorblind"), table.groupby(names, sort=False), strict=False
-    ):
-        for place, clock in zip(axes, CLOCK, strict=True):
-            for _, row in rows.iterrows():
-                _curve(place, row, clock, "valid", color=colour, lw=1)
-                _write_tag(place, row, clock, colour)
+    colours = dict(zip(names.unique(), sns.color_palette("colorblind"), strict=False))
+    tags = []
+    for place, clock in zip(axes, CLOCK, strict=True):
+        for name, (_, row) in zip(names, table.iterrows(), strict=True):
+            _curve(place, row, clock, "valid", color=colours[name], lw=1)
+            ends = row["run"].history[[clock, "valid"]].tail(1).to_numpy()
+            tags += [_tag(place, row["experiment"], end, colours[name]) for end in ends]
+    for name, colour in colours.items():
         axes[0].plot([], [], color=colour, label=name)
-    axes[1].margins(x=0.12)
+    axes[1].margins(x=0.15)
     _finish(figure, axes, table)
+    _keep_where_there_is_room(tags)
     return figure
 
 
-def _write_tag(axes: Axes, row: pd.Series, clock: str, colour) -> None:
-    """The run's tag behind the end of its curve."""
-    if len(row["run"].history):
-        last = row["run"].history.iloc[-1]
-        where = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "clip_on": True}
-        axes.annotate(row["tag"], (last[clock], last["valid"]), fontsize=5, color=colour, **where)
+def _tag(axes: Axes, text: str, place: tuple, colour="black") -> Annotation:
+    """A run's name beside a place."""
+    where = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "clip_on": True}
+    return axes.annotate(text, place, fontsize=6, color=colour, **where)
+
+
+def _keep_where_there_is_room(tags: list[Annotation]) -> None:
+    """Takes away each tag that would lie on one before it."""
+    kept = []
+    for tag in tags:
+        if not kept:
+            tag.figure.draw_without_rendering()  # before it, the layout has no places
+        box = tag.get_window_extent()
+        if any(box.overlaps(other) for other in kept):
+            tag.remove()
+        else:
+            kept.append(box)
 
 
 def steps(table: pd.DataFrame) -> Figure:
@@ -143,19 +157,16 @@ def quality(table: pd.DataFrame) -> Figure:
         "loss": "sampled texts: loss to another model,\nless its loss on real text",
         "repetition": "greedy texts: share of\nrepeated groups of three words",
     }
+    tags = []
     for place, (column, label) in zip(axes, labels.items(), strict=True):
         for _, row in found.iterrows():
             place.plot(row["valid"], row[column], "o", ms=4, color=COLOURS[row["cell"]])
-            place.annotate(
-                row["tag"],
-                (row["valid"], row[column]),
-                xytext=(3, 2),
-                textcoords="offset points",
-                fontsize=6,
-            )
+            tags.append(_tag(place, row["tag"], (row["valid"], row[column])))
+        place.margins(x=0.3)  # room for a tag
         place.set(xscale="log", xlabel="validation perplexity", ylabel=label)
         _plain_ticks(place.xaxis)
     for cell in found["cell"].unique():
         axes[0].plot([], [], "o", ms=4, color=COLOURS[cell], label=NAMES[cell])
     figure.legend(loc="outside upper center", ncols=4)
+    _keep_where_there_is_room(tags)
     return figure

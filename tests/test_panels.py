@@ -86,4 +86,13 @@ def test_quality_over_perplexity(table):
     left, right = panels.quality(table).axes
     for n, valid in enumerate(table["valid"]):
         assert holds(left, [valid], [n]) and holds(right, [valid], [0])
-    assert {text.get_text() for text in left.texts} == set(table["tag"])
+    assert {text.get_text() for text in left.texts} <= set(table["tag"])
+
+
+def test_runs_are_named_where_no_other_name_is(table):
+    places = panels.grouped(table, "cell").axes
+    for place in places:
+        boxes = [text.get_window_extent() for text in place.texts]
+        assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+        names = {text.get_text() for text in place.texts}
+        assert 3 < len(names) == len(boxes) and names <= set(table["experiment"])
