@@ -28,6 +28,7 @@ FURTHER = {"also dropped recurrent weights": {"weight_drop": 0.2}}  # of finalis
 FINALISTS = [  # what they have beside tying
     ("lstm", {"dropout": 0.28, "epochs": 44}),
     ("lstm", {"dropout": 0.3, "weight_drop": 0.2, "epochs": 72}),
+    ("lstm", {"projected": True, "dropout": 0.3, "weight_drop": 0.2, "epochs": 60}),
     ("gru", {"projected": True, "dropout": 0.3, "weight_drop": 0.2, "epochs": 60}),
 ]
 ABOUT = """### Beyond the exercise
