@@ -43,8 +43,8 @@ they bring there is not known. What did not help in ten epochs stands among the 
 those dropped weights; for the LSTM, with a dropout of 0.35, masks that stay the same through a
 window (Gal and Ghahramani 2016), and an augmented loss that draws the outputs to the embeddings of
 their targets (Inan et al. 2016, here in the limit of a high temperature). Validation chose between
-trials; but that an LSTM should train for longer than 44 epochs was decided when the test figure of
-the one with 44 was known."""
+trials; but that some LSTMs, here and by the long recipes, should train for longer was decided when
+the test figures of shorter ones were known."""
 COLUMNS = ["model", "how", "by; or what validation chose", "valid", "test"]
 
 
