@@ -83,7 +83,6 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     assert [row["kind"] for row in rows] == ["temperature", "dynamic evaluation"] * 2 + ["ensemble"]
     assert all(math.isfinite(row[split]) for row in rows for split in ("valid", "test"))
     assert all(row["environment"]["torch"] == torch.__version__ for row in rows)
-    assert all(row["environment"]["torch"] == torch.__version__ for row in rows)
     assert main(["study", settings[1].name]) == 0  # that run alone
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
     assert {row["run"] for row in rows} == {settings[1].name}  # of one model, no ensemble
