@@ -13,31 +13,31 @@ setup: .venv/installed
 	@touch $@
 
 demo: setup  ## four small runs on the embedded corpus, then their report
-	$(BIN)/python -m ptb.study run demo
-	$(BIN)/python -m ptb.study report demo
+	$(BIN)/python -m ptb study run demo
+	$(BIN)/python -m ptb study report demo
 
 study: setup  ## the exercise's four runs on Penn Treebank; SCHEDULER=tcp://… for a Dask cluster, DEVICE=cuda for a GPU
-	$(BIN)/python -m ptb.study run dropout $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
+	$(BIN)/python -m ptb study run dropout $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
 
 records: setup  ## the same four settings by their long recipes
-	$(BIN)/python -m ptb.study run long $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
+	$(BIN)/python -m ptb study run long $(if $(SCHEDULER),--scheduler $(SCHEDULER)) $(if $(DEVICE),--device $(DEVICE))
 
 report: setup  ## the PDF report of your own study
-	$(BIN)/python -m ptb.study report dropout
+	$(BIN)/python -m ptb study report dropout
 
 demo-architectures: setup  ## the second exercise's settings, scaled, on the embedded corpus, and their report
-	$(BIN)/python -m ptb.study run demo-architectures
-	$(BIN)/python -m ptb.study report demo-architectures
+	$(BIN)/python -m ptb study run demo-architectures
+	$(BIN)/python -m ptb study report demo-architectures
 
 architectures: setup  ## the second exercise on Penn Treebank: days on a CPU; SCALE=0.25, ONLY="3.1d 3.2a", DEVICE=cuda, WORKERS=1
-	$(BIN)/python -m ptb.study run architectures $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
-	$(BIN)/python -m ptb.study report architectures
+	$(BIN)/python -m ptb study run architectures $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+	$(BIN)/python -m ptb study report architectures
 
 publish: setup  ## your finished study becomes the published one
-	$(BIN)/python -m ptb.study publish dropout
+	$(BIN)/python -m ptb study publish dropout
 
 student: setup  ## cells.ipynb with its solutions blanked out: notebooks/student/cells.ipynb
-	$(BIN)/python -m ptb.student
+	$(BIN)/python -m ptb student
 
 bench: setup  ## tokens a second against a plain loop and the limit: report/benchmark.json
 	$(BIN)/python benchmarks/throughput.py

@@ -1,19 +1,32 @@
-"""The notebooks' room: what a notebook may call, from one import, and what only they need."""
+"""What a notebook calls, from one import: `import ptb_utils as pu`. Names only."""
 
-import os
-import time
-from collections.abc import Callable
-from dataclasses import fields
-from difflib import get_close_matches
-from pathlib import Path
-
-import matplotlib.pyplot as plt
-import pandas as pd
-import torch
-from IPython.display import HTML, Markdown, display
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-from ptb import (
+from ptb.data.corpora import load
+from ptb.data.corpus import SPLITS
+from ptb.evaluation.generation import generate
+from ptb.evaluation.perplexity import measure, perplexity, token_losses
+from ptb.models.cells import parameter_count
+from ptb.notebook import (
+    check,
+    check_parameters,
+    choose_experiments,
+    choose_study,
+    continued,
+    find_run,
+    is_published,
+    model_table,
+    neighbour_table,
+    read_text,
+    remeasure,
+    result,
+    setting_table,
+    surprises,
+    title_page,
+    use_threads,
+    written,
+)
+from ptb.paths import RECORDS, RUNS, relative
+from ptb.recipes import recipe
+from ptb.report import (
     answers,
     beyond,
     claims,
@@ -24,362 +37,24 @@ from ptb import (
     panels,
     published,
     texts,
-    trials,
 )
-from ptb.architectures import FULL
-from ptb.cells import parameter_count
-from ptb.corpus import SPLITS, UNK, Corpus, load
-from ptb.display import (
-    Surprises,
-    Table,
-    as_it_is,
-    draw_windows,
-    passage,
-    relative,
-    show,
-    source,
-    table,
-)
-from ptb.evaluation import (
-    encode,
-    generate,
-    load_model,
-    neighbours,
-    perplexity,
-    sliding_losses,
-    summary,
-    surprise,
-    token_losses,
-)
-from ptb.model import build, parameter_table
-from ptb.parameters import check, check_parameters, check_text, run_folder, use_threads
-from ptb.recipes import FOUR, recipe
-from ptb.records import faults, find_runs, four_settings, gather, left_out
-from ptb.runs import RECORDS, RUNS, Run, RunError
-from ptb.setting import Setting, SettingError, bar, check_number, meant
-from ptb.source import EOS
-from ptb.trainer import check_device
-from ptb.training import train
+from ptb.report import trials as trial_tables
+from ptb.report.display import Markdown, draw_windows, passage, show, source, table
+from ptb.report.live import Live
+from ptb.runs.run import Run, load_model, run_folder
+from ptb.runs.table import find_runs, gather
+from ptb.setting import Setting, check_number
+from ptb.studies import trials
+from ptb.training.train import train
+from ptb.training.trainer import check_device
 
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "beyond", "check",
     "check_device", "check_number", "check_parameters", "choose_experiments", "choose_study",
     "claims", "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs",
-    "findings", "gather", "generate", "is_published", "load", "load_model", "model_table",
-    "neighbour_table", "observations", "panels", "parameter_count", "passage", "perplexity",
-    "published", "read_text", "recipe", "relative", "remeasure", "result", "run_folder",
-    "setting_table", "show", "source", "surprises", "table", "texts", "title_page", "token_losses",
-    "train", "trials", "use_threads", "written",
+    "findings", "gather", "generate", "is_published", "load", "load_model", "measure",
+    "model_table", "neighbour_table", "observations", "panels", "parameter_count", "passage",
+    "perplexity", "published", "read_text", "recipe", "relative", "remeasure", "result",
+    "run_folder", "setting_table", "show", "source", "surprises", "table", "texts", "title_page",
+    "token_losses", "train", "trial_tables", "trials", "use_threads", "written",
 ]  # fmt: skip
-
-set_matplotlib_formats("png", "pdf")
-
-
-# ---------------------------------------------------------------- tables and figures
-def setting_table(setting: Setting) -> Table:
-    """The setting, a row a choice."""
-    rows = [{"choice": f.name, "value": str(getattr(setting, f.name))} for f in fields(setting)]
-    return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
-
-
-def model_table(setting: Setting, vocabulary: int) -> Table:
-    """The model's parameters, tensor by tensor against the formula."""
-    rows = parameter_table(build(setting, vocabulary), setting)
-    held, expected = (sum(row[key] for row in rows) for key in ("held", "expected"))
-    rows.append({"place": "all", "tensors": "", "held": held, "formula": "", "expected": expected})
-    frame = pd.DataFrame(rows)
-    frame["agree"] = (frame["held"] == frame["expected"]).map({True: "yes", False: "NO"})
-    for column in ("held", "expected"):
-        frame[column] = [f"{count:,}" for count in frame[column]]
-    return table(frame, "The parameters that the model holds, and their formula.", "tab:model")
-
-
-def title_page(
-    title: str | None,
-    authors: str | None,
-    whose: str,
-    table: pd.DataFrame,
-    about: str = "Word-level language models: LSTM and GRU",
-    abstract: Callable = findings.abstract,
-) -> None:
-    """Shows the abstract of the table, and gives the PDF its title, authors and abstract."""
-    for name, value in (("title", title), ("authors", authors)):
-        if value is not None:
-            check_text(name, value)
-    corpora = {"ptb": "Penn Treebank", "embedded": "an invented language"}
-    corpus = table.iloc[0]["corpus"]
-    names = authors or ("The authors of the repository" if is_published(table) else "")
-    text = f"{abstract(table)} {whose}"
-    paper = {
-        "title": title or f"{about} on {corpora.get(corpus, Path(corpus).name)}",
-        "authors": [{"name": name.strip()} for name in names.split(",") if name.strip()],
-        "abstract": text,
-    }
-    display(Markdown(text), metadata={"paper": paper})
-
-
-def result(run: Run) -> Table | Markdown:
-    """Perplexities of the saved weights and, where the exercise sets one, the bar."""
-    metrics, level = run.metrics, bar(run.setting)
-    if metrics["best_epoch"] is None:
-        return Markdown(f"The run diverged ({metrics['reason']}) before an epoch ended.")
-    rows = [
-        {
-            "split": split,
-            "tokens": f"{metrics[split]['tokens']:,}",
-            "perplexity": f"{metrics[split]['perplexity']:.2f}",
-        }
-        for split in SPLITS
-    ]
-    for row in rows if "sliding" in metrics else ():
-        row["sliding"] = _sliding(metrics, row["split"])
-    caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
-    caption += "the best on validation."
-    if level:
-        reached = metrics["valid"]["perplexity"] < level
-        caption += f" The exercise asks for a validation perplexity below {level}: "
-        caption += "reached." if reached else "not reached."
-    if "sliding" in metrics:
-        caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
-        caption += f"the {run.setting.bptt} before it, on validation and test."
-    return table(pd.DataFrame(rows), caption, "tab:result")
-
-
-def _sliding(metrics: dict, split: str) -> str:
-    found = metrics["sliding"].get(split)
-    return f"{found['perplexity']:.2f}" if found else "–"
-
-
-def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
-    """The four settings' runs that a report shows, and a sentence that says whose they are.
-
-    study is a folder, or the name of one in runs/. By default it is your own in runs/dropout if its
-    four runs are done, else the published one.
-    """
-    folder = RUNS / ("dropout" if study is None else check_text("study", study))  # or a full path
-    table = four_settings(gather(find_runs(folder)))
-    if study is None and len(table) < len(FOUR):
-        folder = RECORDS / "dropout"
-        table = four_settings(gather(find_runs(folder)))
-    if table.empty:
-        known = ["dropout", "demo", *(path.name for path in RUNS.glob("*/"))]
-        reason = "; ".join(left_out(folder)) or f"train first; {meant(study, known)}"
-        raise SettingError(f"no finished run of the four settings in {folder}: {reason}")
-    owner = "the published study" if is_published(table) else "your own study"
-    whose = f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
-    return table, whose + _lacking(table, folder)
-
-
-def is_published(table: pd.DataFrame) -> bool:
-    """Whether the runs are the repository's own records; else the report is somebody else's."""
-    return RECORDS in table.iloc[0]["run"].folder.parents
-
-
-def _lacking(table: pd.DataFrame, folder: Path) -> str:
-    """What a report says of the settings that are missing and of runs that it leaves out."""
-    there = set(zip(table["cell"], table["dropout"] > 0, strict=True))
-    missing = [
-        f"{cell.upper()} {'with' if dropout else 'without'} dropout"
-        for cell, dropout in FOUR
-        if (cell, dropout > 0) not in there
-    ]
-    said = f" Missing: {', '.join(missing)}." if missing else ""
-    reasons = left_out(folder)
-    return said + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
-
-
-def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
-    """The second exercise's runs that its report shows, and a sentence that says whose they are.
-
-    study is a folder, or the name of one in runs/. By default it is your own in runs/architectures
-    if no experiment is missing there, else the published one.
-    """
-    folder = RUNS / ("architectures" if study is None else check_text("study", study))
-    table = experiments.experiments(find_runs(folder))
-    if study is None and _not_run(table):
-        published = experiments.experiments(find_runs(RECORDS / "architectures"))
-        if len(published):
-            folder, table = RECORDS / "architectures", published
-    if table.empty or table["valid"].isna().all():
-        reason = "; ".join(left_out(folder)) or "train first: make architectures"
-        raise SettingError(f"no finished run of the second exercise in {folder}: {reason}")
-    owner = "the published study" if is_published(table) else "your own study"
-    whose = f"The runs are {owner}, from `{relative(folder)}`.{experiments.scales(table)}"
-    missing, reasons = _not_run(table), left_out(folder)
-    whose += f" Missing: {', '.join(missing)}." if missing else ""
-    return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
-
-
-def _not_run(table: pd.DataFrame) -> list[str]:
-    """The experiments that no run is of."""
-    return [name for name in FULL if table.empty or name not in set(table["experiment"])]
-
-
-def written(rows: pd.DataFrame) -> Markdown:
-    """Texts, the rows of `ptb.texts.frame`, as a list: the start, what follows, and how it is."""
-    return Markdown("\n".join(f"- {_written(row)}" for _, row in rows.iterrows()))
-
-
-def _written(row: pd.Series) -> str:
-    loss = "" if pd.isna(row["loss"]) else f", loss {findings.signed(row['loss'], '+.2f')}"
-    about = f"(repetition {row['repetition']:.2f}{loss})"
-    whose = f"{row['run']}: " if "run" in row else ""
-    return f"{whose}**{as_it_is(row['start'])}** {as_it_is(row['text'])} *{as_it_is(about)}*"
-
-
-def find_run(run: str | None) -> Run:
-    """The finished run of that folder; by default the published one that is best on validation.
-
-    Raises SettingError for a folder without one, RunError for faulty records.
-    """
-    if run is None:
-        table = four_settings(gather(find_runs(RECORDS / "dropout")))
-        return table.loc[table["valid"].idxmin(), "run"]
-    found = Run(check_text("run", run))
-    if not found.done:
-        raise SettingError(
-            f"run = {run!r} is no folder of a finished run, it has no metrics.json{_meant_run(run)}"
-        )
-    if reason := faults(found):
-        raise RunError(reason)
-    if found.metrics["best_epoch"] is None:
-        raise RunError(f"{run} has no weights: the run diverged before an epoch ended")
-    return found
-
-
-def _meant_run(run: str) -> str:
-    runs = [
-        run for root in (RECORDS, RUNS) for study in root.glob("*/") for run in find_runs(study)
-    ]
-    folders = {found.folder.name: found.folder for found in runs}
-    close = get_close_matches(Path(run).name, folders, n=1)
-    return f"; did you mean {os.path.relpath(folders[close[0]])!r}?" if close else ""
-
-
-def remeasure(run: Run, model, corpus: Corpus) -> Table:
-    """The saved weights' perplexities, measured now, beside the record."""
-    rows = [
-        _compared(split, run.metrics[split], summary(token_losses(model, corpus[split])))
-        for split in SPLITS
-    ]
-    for split, record in run.metrics.get("sliding", {}).items():
-        now = summary(sliding_losses(model, corpus[split]))
-        rows.append(_compared(f"{split}, sliding", record, now))
-    return table(pd.DataFrame(rows), f"The weights in {relative(run.folder)}.", "tab:measured")
-
-
-def _compared(what: str, record: dict, now: dict) -> dict:
-    equal = abs(now["loss"] - record["loss"]) < 1e-4 and now["tokens"] == record["tokens"]
-    numbers = {"recorded": record["perplexity"], "measured": now["perplexity"]}
-    row = {"split": what, "tokens": f"{now['tokens']:,}"}
-    row |= {name: f"{value:.3f}" for name, value in numbers.items()}
-    return row | {"equal": "yes" if equal else "NO"}
-
-
-# ---------------------------------------------------------------- what a model makes of words
-OWN_TEXT = {  # Penn Treebank's is not free
-    "passage": "the company said its profit rose in the third quarter <eos> "
-    "a small dog walked into the bank and asked for a loan <eos> "
-    "the bank said it would n't lend money to a zebra <eos>",
-    "prompt": "the company",
-    "words": "company monday million he",
-}
-
-
-def default_text(corpus: Corpus) -> dict[str, str]:
-    """Passage, prompt and words for a corpus: of its test split, or our own for Penn Treebank."""
-    if corpus.name == "ptb":
-        return OWN_TEXT
-    ids = corpus["test"].tolist()
-    start = ids.index(corpus.index[EOS]) + 1
-    text = corpus.text(ids[start : start + 60])
-    prompt = " ".join(text.split()[:3])
-    return {"passage": text, "prompt": prompt, "words": " ".join(corpus.words[20:24])}
-
-
-def read_text(corpus: Corpus, name: str, text: str | None) -> list[int]:
-    """The ids of a parameter's text, by default the corpus's; says which words become `<unk>`.
-
-    Raises SettingError for an unknown word where none can: among words, or in a corpus without it.
-    """
-    text = default_text(corpus)[name] if text is None else check_text(name, text)
-    ids = encode(corpus, text, None if name == "words" else UNK)
-    if unknown := sorted(set(text.split()) - set(corpus.words)):
-        print(f"{name}: not in the vocabulary, so <unk>: {', '.join(unknown)}")
-    return ids
-
-
-def surprises(model, corpus: Corpus, ids: list[int]) -> Surprises:
-    """A text, each word with its loss in bits given the words before it."""
-    return Surprises([corpus.words[i] for i in ids], surprise(model, corpus, ids))
-
-
-def continued(model, corpus: Corpus, ids: list[int], length: int, temperature: float) -> Markdown:
-    """The text, as the start of a sentence, and what the model writes after it."""
-    prompt = torch.tensor([corpus.index[EOS], *ids])
-    words = generate(model, prompt, length, temperature, torch.Generator().manual_seed(1))
-    return passage(corpus.text([*ids, *words]))
-
-
-def neighbour_table(model, corpus: Corpus, ids: list[int], count: int = 5) -> Table:
-    """The words nearest by cosine to each of the words, in the model's two matrices of words."""
-    rows = []
-    matrices = {"embedding": model.embedding.weight, "output matrix": model.output.weight}
-    for word in ids:
-        near = {name: neighbours(weight, word, count) for name, weight in matrices.items()}
-        for rank in range(len(near["embedding"])):
-            row = {name: found[rank] for name, found in near.items()}
-            cells = {name: f"{corpus.words[i]} {cosine:.2f}" for name, (i, cosine) in row.items()}
-            rows.append({"word": "" if rank else corpus.words[word]} | cells)
-    caption = "The words nearest to some words, with the cosine of their vectors."
-    return table(pd.DataFrame(rows), caption, "tab:neighbours")
-
-
-# ---------------------------------------------------------------- progress, live
-_BAR = '<progress value="{:.4f}" max="1" style="vertical-align: middle"></progress>'
-
-
-class Live:
-    """Shows a training run as it goes: `train(…, on_epoch=live.epoch, on_step=live.step)`.
-
-    Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
-    each epoch; elsewhere a printed line an epoch, and the figure once, at the end.
-    """
-
-    def __init__(self, setting: Setting, floor: dict[str, float]):
-        self.setting, self.floor, self.rows = setting, floor, []
-        self.watched = "JPY_SESSION_NAME" in os.environ
-        self.bar = display(HTML(""), display_id=True) if self.watched else None
-        self.figure = display(HTML(""), display_id=True) if self.watched else None
-        self.drawn = time.monotonic()
-
-    def step(self, epoch: int, fraction: float, running: float) -> None:
-        """The bar, twice a second: epochs finished, part of this one, running perplexity."""
-        if self.watched and time.monotonic() - self.drawn > 0.5:
-            self.drawn = time.monotonic()
-            done = (epoch + fraction) / self.setting.epochs
-            text = f"epoch {epoch + 1}/{self.setting.epochs}, running perplexity {running:.1f}"
-            self.bar.update(HTML(f"{_BAR.format(done)} {text}"))
-
-    def epoch(self, rows: list[dict]) -> None:
-        """The rows of the history so far: new ones are shown."""
-        for row in rows[len(self.rows) :]:
-            print(findings.epoch_line(self.setting, row), flush=True)
-        self.rows = list(rows)
-        if self.watched and rows:
-            axes = self._draw()
-            self.figure.update(axes.figure)
-            plt.close(axes.figure)
-
-    def _draw(self):
-        return figures.convergence(self.setting, pd.DataFrame(self.rows), self.floor)
-
-    def __enter__(self) -> "Live":
-        return self
-
-    def __exit__(self, *error) -> None:
-        """The end, of a stopped run too: the bar goes, the figure stays."""
-        if self.watched:
-            self.bar.update(HTML(""))
-        elif self.rows:
-            show(self._draw(), f"Convergence of {figures.label(self.setting)}.", "fig:convergence")

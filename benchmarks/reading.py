@@ -16,10 +16,12 @@ import numpy as np
 import psutil
 import torch
 
-from ptb.corpus import TOKENS, TYPES, load
-from ptb.runs import ROOT, environment, write_json
+from ptb.data.corpora import load
+from ptb.data.penn_treebank import TOKENS, TYPES
+from ptb.paths import ROOT
+from ptb.runs.run import environment, write_json
 from ptb.setting import Setting
-from ptb.training import train
+from ptb.training.train import train
 
 SENTENCE = 22  # words and an <eos>, about as in Penn Treebank
 STEPS = 400

@@ -20,12 +20,13 @@ from nbclient import NotebookClient
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from ptb.cells import GATES
-from ptb.corpus import Corpus
-from ptb.products import product
-from ptb.runs import ROOT, environment, write_json
+from ptb.data.corpus import Corpus
+from ptb.models.cells import CELLS
+from ptb.models.matmul import product
+from ptb.paths import ROOT
+from ptb.runs.run import environment, write_json
 from ptb.setting import Setting
-from ptb.trainer import Trainer
+from ptb.training.trainer import Trainer
 
 T, B, H, V = 35, 20, 200, 10_000
 ROUNDS, STEPS = 7, 15
@@ -97,7 +98,7 @@ class Ours:
 
 def needed_products(cell: str) -> list[tuple[int, int, int, int]]:
     """(M, K, N, times a step) of every product that training the model cannot avoid."""
-    gates, rows = GATES[cell] * H, T * B
+    gates, rows = CELLS[cell].gates * H, T * B
     output = [(rows, H, V, 1), (rows, V, H, 1), (H, rows, V, 1)]
     batched = [(rows, H, gates, 2), (rows, gates, H, 2), (H, rows, gates, 4)]
     recurrent = [(B, H, gates, 2 * T), (B, gates, H, 2 * T)]

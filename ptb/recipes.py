@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from ptb.setting import Setting, SettingError, check_choice, check_names
+from ptb.errors import SettingError
+from ptb.setting import Setting, check_choice, check_names, entry
 
 # The exercise's four settings, the longest run first.
 FOUR = (("gru", 0.25), ("lstm", 0.25), ("gru", 0.0), ("lstm", 0.0))
@@ -38,7 +39,6 @@ _EMBEDDED |= {
     ("transformer", False): _TRANSFORMER | {"lr": 0.002, "epochs": 4, "attention_dropout": 0.0},
     ("transformer", True): _TRANSFORMER | {"lr": 0.002, "epochs": 6},
 }
-_RATES = {"sgd": 2.0, "adamw": 0.002}  # to begin a search with
 
 
 def recipe(cell: str, dropout: float, corpus: str = "ptb", **chosen) -> Setting:
@@ -52,11 +52,13 @@ def recipe(cell: str, dropout: float, corpus: str = "ptb", **chosen) -> Setting:
     best = {"cell": check_choice("cell", cell)} | _best(cell, setting.dropout, corpus)
     check_names(chosen)
     chosen = {k: v for k, v in chosen.items() if v is not None}
-    optimiser = chosen.get("optimiser")
-    if optimiser in _RATES and optimiser != best.get("optimiser", "sgd") and "lr" not in chosen:
-        rate = _RATES[optimiser]
-        raise SettingError(f"optimiser = {optimiser!r} needs a lr of its own: try lr = {rate:g}")
-    return replace(setting, **best | chosen)
+    setting = replace(setting, **best | chosen)
+    if setting.optimiser != best.get("optimiser", "sgd") and "lr" not in chosen:
+        rate = entry("optimiser", setting.optimiser).first_lr
+        raise SettingError(
+            f"optimiser = {setting.optimiser!r} needs a lr of its own: try lr = {rate:g}"
+        )
+    return setting
 
 
 def _best(cell: str, dropout: float, corpus: str) -> dict:

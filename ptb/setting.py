@@ -4,28 +4,18 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
+from pkgutil import resolve_name
 
+from ptb.errors import SettingError, meant
 
-class PlainError(Exception):
-    """An error whose one line says all: a notebook shows it without the traceback."""
-
-    def _render_traceback_(self) -> list[str]:
-        """What IPython prints in place of a traceback."""
-        return [f"{type(self).__name__}: {self}"]
-
-
-class SettingError(PlainError, ValueError):
-    """A value or a name that no run can have."""
-
-
-CHOICES = {
-    "cell": ("lstm", "gru", "rnn", "transformer"),
-    "reset": ("after", "before"),
-    "optimiser": ("sgd", "adamw"),
-    "schedule": ("linear", "cosine", "hold", "plateau"),
-    "initial": ("uniform", "exercise"),
+# The choices that name an entry of a table, and where the table is: an entry is all that a new cell
+# or schedule needs. The tables are found by name, since this module is imported by theirs.
+TABLES = {
+    "cell": "ptb.models.cells:CELLS",
+    "schedule": "ptb.training.optim:SCHEDULES",
+    "optimiser": "ptb.training.optim:OPTIMISERS",
 }
+CHOICES = {"reset": ("after", "before"), "initial": ("uniform", "exercise")}
 DEVICES = ("cpu", "cuda")
 # the reset gate has a check of its own
 RECURRENT_ONLY = (
@@ -69,70 +59,61 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """Every choice of one run. The default is the small model of Zaremba et al. 2014.
+    """Every choice of one run, checked. The defaults are the small model of Zaremba et al. 2014.
 
-    dropout is the probability of dropping, on the embedding, between layers and on the last output.
-    init is the half-width of the uniform range of all weights. bptt is the window T, batch_size B.
-    lr multiplies the gradient of the mean loss a token, after its norm over all parameters is cut
-    to clip (0: never). momentum belongs to sgd alone. The schedule, over the whole run or by epoch:
-    "linear" to zero, "cosine" to zero, "hold" (lr for hold epochs, then times decay each epoch),
-    "plateau" (times decay whenever an epoch does not improve the best validation perplexity).
-    average is the decay a step of the exponential average of the weights, which then is what is
-    evaluated and saved (0: none). reset: the GRU's reset gate acts "after" its product, as in torch
-    and cuDNN, or "before" it, as the exercise writes it. biases: vectors a gate, two as in torch or
-    one as in the equations. initial: all weights "uniform" within init, or as the second "exercise"
-    has it: embedding and output matrix within init, the output's bias 0, every recurrent layer's
-    weights within 1/√hidden. experiment names a run of that exercise; scale is what the widths and
-    epochs of that run were multiplied by (see `ptb.architectures`).
-
-    Beyond the exercise: same_mask has dropout's masks be the same at all steps of a window (Gal and
-    Ghahramani 2016); word_dropout drops whole words of the vocabulary from a window, weight_drop
-    entries of the recurrent matrices (Merity et al. 2018), each with that probability. augmented
-    is the weight of the augmented loss of Inan et al. 2016, over their temperature squared (see
-    `ptb.loss.augmented_loss`). projected puts a small step by a matrix and a bias between the last
-    layer and the output matrix (after Press and Wolf 2016; see `ptb.model.Projection`). Both need
-    tied matrices.
-
-    The transformer alone has heads of attention, a width of its feed-forward layers and a dropout
-    rate of its attention weights. Its matrices are drawn as Glorot & Bengio 2010 say, not by init;
-    dropout acts on the embedding, on what each part of a layer adds and inside the feed-forward.
-    bptt is all that it sees: it carries no state from window to window.
+    Raises SettingError for a value that is out of range, or for choices that exclude one another.
     """
 
-    cell: str = "lstm"
-    dropout: float = 0.0
-    corpus: str = "ptb"
-    embedding: int = 200
-    hidden: int = 200
+    # ------------------------------------------------------------ what most people set
+    cell: str = "lstm"  # an entry of `ptb.models.cells.CELLS`
+    dropout: float = 0.0  # probability of dropping: on the embedding, between layers, on the output
+    corpus: str = "ptb"  # an entry of `ptb.data.corpora.CORPORA`, or a folder of texts
+    seed: int = 1  # of the initial weights, the dropout masks and the epochs' offsets
+
+    # ------------------------------------------------------------ the model
+    embedding: int = 200  # E, dimensions of a word's vector
+    hidden: int = 200  # H, units of a layer
     layers: int = 2
-    tied: bool = False
-    init: float = 0.1
-    bptt: int = 35
-    batch_size: int = 20
-    optimiser: str = "sgd"
-    lr: float = 20.0
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    schedule: str = "linear"
-    hold: int = 0
-    decay: float = 0.5
-    clip: float = 0.25
-    average: float = 0.0
+    tied: bool = False  # the output matrix is the embedding's (Press and Wolf 2016)
+    init: float = 0.1  # all weights are drawn from U(−init, init)
+    initial: str = "uniform"  # or "exercise": layers within 1/√H, the output's bias 0
+    biases: int = 2  # bias vectors a gate: two as in torch, or one as in the equations
+    reset: str = "after"  # the GRU's reset gate acts after its product, as in torch, or "before"
+
+    # ------------------------------------------------------------ reading
+    bptt: int = 35  # T, words in a window
+    batch_size: int = 20  # B, rows read side by side
     epochs: int = 4
-    seed: int = 1
-    reset: str = "after"
-    same_mask: bool = False
-    word_dropout: float = 0.0
-    weight_drop: float = 0.0
-    augmented: float = 0.0
-    projected: bool = False
-    heads: int = 16
-    feedforward: int = 2048
-    attention_dropout: float = 0.1
-    biases: int = 2
-    initial: str = "uniform"
-    experiment: str = ""
-    scale: float = 1.0
+
+    # ------------------------------------------------------------ the optimiser
+    optimiser: str = "sgd"  # an entry of `ptb.training.optim.OPTIMISERS`
+    lr: float = 20.0  # multiplies the gradient of the mean loss a token
+    momentum: float = 0.0  # of sgd alone
+    # Plain sgd multiplies all weights by 1 − lr · weight_decay at each step; with momentum it is an
+    # L2 term that joins the gradient after clipping; adamw's is decoupled (Loshchilov and Hutter).
+    weight_decay: float = 0.0
+    clip: float = 0.25  # the largest norm of the gradient over all parameters; 0: no clipping
+    average: float = 0.0  # decay a step of the weights' exponential average, which is then what is
+    # evaluated and saved; 0: no averaging
+    schedule: str = "linear"  # an entry of `ptb.training.optim.SCHEDULES`
+    hold: int = 0  # epochs at the full rate, for the schedule "hold"
+    decay: float = 0.5  # factor of the rate, for the schedules "hold" and "plateau"
+
+    # ------------------------------------------------------------ beyond the exercise
+    same_mask: bool = False  # variational dropout: one mask a window (Gal and Ghahramani 2016)
+    word_dropout: float = 0.0  # probability of dropping a word of the vocabulary from a window
+    weight_drop: float = 0.0  # of dropping an entry of the recurrent matrices (Merity et al. 2018)
+    augmented: float = 0.0  # weight of the augmented loss of Inan et al. 2016, for tied matrices
+    projected: bool = False  # a projection before the tied output matrix, see `Projection`
+
+    # ------------------------------------------------------------ the Transformer alone
+    heads: int = 16  # they divide hidden
+    feedforward: int = 2048  # units of the feed-forward layers
+    attention_dropout: float = 0.1  # probability of dropping an attention weight
+
+    # ------------------------------------------------------------ the second exercise
+    experiment: str = ""  # the run's name there, as "3.1a" (see `ptb.studies.architectures`)
+    scale: float = 1.0  # what that run's widths and epochs were multiplied by
 
     def __post_init__(self):
         for field in fields(self):
@@ -191,23 +172,28 @@ class Setting:
         return f"{self}-{digest[:6]}"
 
 
-def meant(word: str, allowed) -> str:
-    """The end of an error's line: the allowed word that was probably meant, else all of them."""
-    text = word.lower() if isinstance(word, str) else ""
-    close = get_close_matches(text, allowed, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"it can be {', '.join(map(repr, allowed))}"
+def choices(name: str) -> tuple[str, ...]:
+    """The values that a choice by name can have, as "lstm" and "gru" for the cell."""
+    return tuple(resolve_name(TABLES[name])) if name in TABLES else CHOICES[name]
+
+
+def entry(name: str, value: str):
+    """The entry of the choice's table that the value names."""
+    return resolve_name(TABLES[name])[value]
 
 
 def check_choice(name: str, value) -> str:
-    """value, where it is one of name's CHOICES; else raises SettingError."""
-    if value not in CHOICES[name]:
-        allowed, likely = ", ".join(CHOICES[name]), meant(value, CHOICES[name])
-        raise SettingError(f"{name} = {value!r} is none of {allowed}: {likely}")
+    """value, where it is one of the choice's; else raises SettingError."""
+    allowed = choices(name)
+    if value not in allowed:
+        raise SettingError(
+            f"{name} = {value!r} is none of {', '.join(allowed)}: {meant(value, allowed)}"
+        )
     return value
 
 
 def _checked(name: str, kind: type, value):
-    if name in CHOICES:
+    if name in TABLES or name in CHOICES:
         return check_choice(name, value)
     if kind is str or kind is bool:
         if not isinstance(value, kind):
@@ -253,6 +239,13 @@ def _meant_number(name: str, kind: type, value) -> str:
         if low < guess < high and (kind is float or guess == int(guess)):
             return f"; did you mean {kind(guess):g}?"
     return f"; did you mean {round(value)}?" if kind is int and low <= round(value) <= high else ""
+
+
+def check_text(name: str, value) -> str:
+    """value, where it is text with a word in it; else raises SettingError."""
+    if not isinstance(value, str) or not value.strip():
+        raise SettingError(f"{name} = {value!r} must be text in quotes; None takes the default")
+    return value
 
 
 NAMES = tuple(field.name for field in fields(Setting))

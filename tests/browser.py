@@ -21,7 +21,8 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ptb.runs import ROOT, Run
+from ptb.paths import ROOT
+from ptb.runs.run import Run
 
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 PATIENCE = 600  # seconds for what takes one or two on an idle machine

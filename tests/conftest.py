@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ptb.corpus import DATA, SHA256, Corpus
+from ptb.data.corpus import Corpus
+from ptb.data.penn_treebank import PENN_TREEBANK
+from ptb.paths import DATA
 from ptb.setting import Setting
 
 torch.set_num_threads(1)
@@ -54,7 +56,7 @@ def tiny_setting():
 @pytest.fixture
 def ptb_folder() -> Path:
     """The folder with Penn Treebank's files; without it the test is skipped."""
-    folder = Path(os.environ.get("PTB_DATA") or DATA).expanduser()
-    if not all((folder / file).is_file() for file in SHA256):
+    folder = Path(os.environ.get("PTB_DATA") or DATA / "ptb").expanduser()
+    if not all((folder / file).is_file() for file in PENN_TREEBANK.sha256):
         pytest.skip("needs Penn Treebank: name its folder in PTB_DATA, or put it into data/ptb")
     return folder

@@ -18,14 +18,15 @@ from distributed import LocalCluster
 from IPython.core.interactiveshell import InteractiveShell
 from torture import results
 
-from ptb import study
-from ptb.corpus import load
-from ptb.findings import counts
-from ptb.publishing import make_pdf
+from ptb.data.corpora import load
+from ptb.paths import ROOT
 from ptb.recipes import FOUR, recipe
-from ptb.records import find_runs, gather
-from ptb.runs import PUBLISHED, ROOT, Run
-from ptb.training import train
+from ptb.report.findings import counts
+from ptb.report.publish import make_pdf
+from ptb.runs.run import PUBLISHED, Run
+from ptb.runs.table import find_runs, gather
+from ptb.studies import execute as study
+from ptb.training.train import train
 
 NOTEBOOKS = ROOT / "notebooks"
 TINY = {"hidden": 8, "embedding": 8, "epochs": 1, "batch_size": 200}

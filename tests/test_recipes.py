@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from ptb.errors import SettingError
 from ptb.recipes import recipe
-from ptb.setting import SettingError
 
 
 def test_recipe_brings_its_own_choices_by_cell_and_dropout():

@@ -5,7 +5,8 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 
-from ptb.setting import Setting, SettingError, bar, check_names
+from ptb.errors import SettingError
+from ptb.setting import Setting, bar, check_names
 
 NAN, INF = math.nan, math.inf
 TRANSFORMER = {"cell": "transformer", "heads": 8}

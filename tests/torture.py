@@ -16,10 +16,10 @@ from tempfile import TemporaryDirectory
 import torch
 from conftest import make_corpus, make_setting
 
-from ptb import training
-from ptb.runs import Run
-from ptb.trainer import Trainer
-from ptb.training import train
+from ptb.runs.run import Run
+from ptb.training import train as training
+from ptb.training.train import train
+from ptb.training.trainer import Trainer
 
 CASES = {
     "momentum": {"momentum": 0.9, "lr": 1.0, "dropout": 0.3},

@@ -1,0 +1,262 @@
+"""The command line: `python -m ptb COMMAND`, and `--help` behind any of them."""
+
+import argparse
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from ptb.errors import PlainError, SettingError, StudyError, meant
+from ptb.paths import RUNS
+from ptb.setting import DEVICES, Setting, check_number
+
+# What takes seconds to import (torch, pandas, papermill) is imported by the command that needs it.
+
+EXAMPLES = """examples:
+  python -m ptb train --cell gru --dropout 0.25           train one setting, in runs/
+  python -m ptb study run dropout                         the exercise's four runs
+  python -m ptb study report dropout                      their PDF report
+  python -m ptb score RUN "the company said it"           perplexity of a text, word by word
+  python -m ptb sample RUN --prompt "the company"         let a trained model write
+RUN is a run's folder, as runs/dropout/NAME or report/records/dropout/NAME."""
+NAMES = {field.name: field for field in fields(Setting)}
+
+
+# ---------------------------------------------------------------- train, trial
+def add_setting(parser: argparse.ArgumentParser) -> None:
+    """An option for every choice of a Setting, by the notebooks' names: --weight-decay 1e-5."""
+    for name, field in NAMES.items():
+        kind = _yes_or_no if field.type is bool else field.type
+        default = f"default: {field.default!r}" if name in ("cell", "dropout", "corpus") else None
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=kind, metavar=name.upper(), help=default
+        )
+    parser.add_argument("--threads", type=int, default=1, help="torch's (default: 1)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
+
+
+def _yes_or_no(word: str) -> bool:
+    if word.lower() not in ("true", "false", "yes", "no"):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither true nor false")
+    return word.lower() in ("true", "yes")
+
+
+def chosen_setting(options) -> Setting:
+    """The recipe's setting with what was chosen; raises SettingError."""
+    from ptb.recipes import recipe
+
+    chosen = {name: getattr(options, name) for name in NAMES}
+    first = {name: chosen.pop(name) for name in ("cell", "dropout", "corpus")}
+    first = {n: NAMES[n].default if value is None else value for n, value in first.items()}
+    return recipe(**first, **chosen)
+
+
+def train(options) -> int:
+    """Trains one setting, in runs/STUDY/RUN; stopped and started again it goes on."""
+    from ptb.runs.run import run_folder
+    from ptb.studies.trials import train_here
+
+    setting = chosen_setting(options)
+    folder = run_folder(setting, options.study)
+    metrics = train_here(setting, folder, options.threads, options.device)
+    print(f"{folder}: {metrics['status']}")
+    if metrics["best_epoch"] is not None:
+        for split in ("train", "valid", "test"):
+            print(f"{split}: perplexity {metrics[split]['perplexity']:.2f}")
+    return 0
+
+
+def trial(options) -> int:
+    """Trains a setting in runs/trials and adds its row to report/trials.csv.
+
+    The test split has no column there: nothing may be chosen by it.
+    """
+    from ptb.runs.run import Run
+    from ptb.studies.trials import record, train_here
+
+    setting = chosen_setting(options)
+    run = Run(RUNS / "trials" / setting.name)
+    train_here(setting, run.folder, options.threads, options.device)
+    record(run)
+    return 0
+
+
+# ---------------------------------------------------------------- study, report, publish
+def study(options) -> int:
+    """Runs a study, reports it, publishes it, or rebuilds the published report from its records."""
+    check_number("workers", int, options.workers)
+    settings = chosen_study(options)
+    if options.action != "run":
+        from ptb.report import publish
+
+        print(getattr(publish, options.action)(options.study))
+        return 0
+    from ptb.runs.table import faults, find_runs
+    from ptb.studies.execute import LocalPool, dask_executor, run_study
+    from ptb.studies.judging import judge
+    from ptb.studies.named import SECOND
+
+    pool = dask_executor(options.scheduler) if options.scheduler else LocalPool(options.workers)
+    with pool as executor:
+        folder = RUNS / options.study
+        failed = run_study(settings, folder, executor, options.device)
+    if options.study in SECOND:
+        judge([run for run in find_runs(folder) if not faults(run)])
+    print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
+    return 1 if failed else 0
+
+
+def chosen_study(options) -> list[Setting]:
+    """A study's settings: at the scale, and of the experiments, that were asked for.
+
+    Raises SettingError for a study or an experiment that there isn't.
+    """
+    from ptb.studies.architectures import at_scale
+    from ptb.studies.named import STUDIES
+
+    if options.study not in STUDIES:
+        known = meant(options.study, list(STUDIES))
+        raise SettingError(f"no study is called {options.study!r}: {known}")
+    settings = STUDIES[options.study]
+    if options.scale is not None:
+        scale = check_number("scale", float, options.scale)
+        settings = [at_scale(setting, scale) for setting in settings]
+    known = [setting.experiment for setting in settings if setting.experiment]
+    for name in options.only or ():
+        if not known:
+            raise SettingError(f"{options.study} has no experiments: leave out --only {name}")
+        if name not in known:
+            raise SettingError(f"{options.study} has no experiment {name!r}: {meant(name, known)}")
+    return [s for s in settings if not options.only or s.experiment in options.only]
+
+
+def adapt(options) -> int:
+    """Measures a study's models: tuned temperature, dynamic evaluation, ensemble."""
+    from ptb.studies.adaptation import adapt_study
+
+    adapt_study(RUNS / options.study, options.runs)
+    return 0
+
+
+# ---------------------------------------------------------------- score, sample
+def _loaded(options):
+    """A run's corpus and its model with the saved weights."""
+    from ptb.data.corpora import load
+    from ptb.runs.run import Run, load_model
+
+    run = Run(options.run)
+    if not run.done:
+        raise StudyError(f"{options.run} is no folder of a finished run: it has no metrics.json")
+    corpus = load(run.setting.corpus)
+    return corpus, load_model(run, corpus)
+
+
+def score(options) -> int:
+    """Perplexity of a text, and the loss of each of its words in nats."""
+    from ptb.evaluation.scoring import score_sentences
+
+    corpus, model = _loaded(options)
+    lines = options.text or sys.stdin.read().splitlines()
+    scored = score_sentences(model, corpus, lines, options.independent)
+    for word, shown, loss in scored.words:
+        print(f"{loss:8.3f}  {word}" + ("" if word == shown else f" ({shown})"))
+    print(f"{len(scored.words)} words, {scored.loss:.3f} nats a word: {scored.perplexity:.2f}")
+    return 0
+
+
+def sample(options) -> int:
+    """Lets a trained model write on from a prompt."""
+    import torch
+
+    from ptb.data.corpus import EOS
+    from ptb.evaluation.generation import encode, generate
+
+    temperature = check_number("temperature", float, options.temperature)
+    length = check_number("length", int, options.length)
+    corpus, model = _loaded(options)
+    prompt = encode(corpus, options.prompt)
+    start = torch.tensor([corpus.index[EOS], *prompt])
+    generator = torch.Generator().manual_seed(options.seed)
+    ids = generate(model, start, length, temperature, generator)
+    print(corpus.text([*prompt, *ids]).replace(f" {EOS}", "\n").replace("\n ", "\n"))
+    return 0
+
+
+def student(options) -> int:
+    """Writes the students' version of cells.ipynb, its solutions blanked out."""
+    from ptb.report.student import write_student_version
+
+    print(write_student_version())
+    return 0
+
+
+# ---------------------------------------------------------------- the parser
+def parser() -> argparse.ArgumentParser:
+    formatter = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    main = argparse.ArgumentParser(
+        "python -m ptb", description=__doc__, epilog=EXAMPLES, **formatter
+    )
+    commands = main.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function, example: str) -> argparse.ArgumentParser:
+        about = function.__doc__
+        added = commands.add_parser(
+            function.__name__,
+            help=about.splitlines()[0],
+            description=about,
+            epilog=f"example:\n  python -m ptb {example}",
+            **formatter,
+        )
+        added.set_defaults(command=function)
+        return added
+
+    one = command(train, "train --cell gru --dropout 0.25 --epochs 18")
+    one.add_argument("--study", help="the run's folder is runs/STUDY/RUN (default: by the corpus)")
+    add_setting(one)
+    add_setting(command(trial, "trial --cell gru --dropout 0.4 --lr 20 --epochs 30"))
+
+    many = command(study, "study run dropout --workers 2")
+    many.add_argument("action", choices=["run", "report", "publish", "rebuild"])
+    many.add_argument("study", nargs="?", default="dropout", help="its name (default: dropout)")
+    many.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
+    many.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
+    many.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)"
+    )
+    many.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
+    many.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="of architectures: 3.1d")
+
+    later = command(adapt, "adapt beyond")
+    later.add_argument("study", help="the name of a study in runs/")
+    later.add_argument("runs", nargs="*", metavar="RUN", help="of its folders (default: all)")
+
+    text = command(score, 'score runs/dropout/NAME "the company said it"')
+    text.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
+    text.add_argument("text", nargs="*", help="a sentence each (default: standard input, by line)")
+    text.add_argument(
+        "--independent", action="store_true", help="the sentences do not follow one another"
+    )
+
+    writer = command(sample, 'sample runs/dropout/NAME --prompt "the company" --temperature 0.7')
+    writer.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
+    writer.add_argument("--prompt", default="", help="its first words (default: none)")
+    writer.add_argument("--temperature", type=float, default=1.0, help="(default: 1.0)")
+    writer.add_argument("--length", type=int, default=40, help="words to write (default: 40)")
+    writer.add_argument("--seed", type=int, default=1, help="(default: 1)")
+
+    command(student, "student")
+    return main
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The status: 0, or 1 where something failed, which one line on standard error says."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except PlainError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The corpora that have a name, and your own: a folder with three texts."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from ptb.data.corpus import SPLITS, Corpus, from_words, read_words
+from ptb.data.penn_treebank import PENN_TREEBANK
+from ptb.data.synthetic import embedded
+from ptb.errors import CorpusError, SettingError, meant
+from ptb.paths import ROOT
+
+
+class Entry(NamedTuple):
+    """A corpus that has a name: how it is loaded, what reports call it, and its runs' folder."""
+
+    load: Callable[[], Corpus]
+    title: str
+    study: str  # its runs go to runs/STUDY where no other study is named
+
+
+CORPORA = {
+    "ptb": Entry(PENN_TREEBANK.load, PENN_TREEBANK.title, "dropout"),
+    "embedded": Entry(embedded, "an invented language", "demo"),
+}
+
+
+@cache
+def _named(name: str) -> Corpus:
+    return CORPORA[name].load()
+
+
+def load(name: str) -> Corpus:
+    """The corpus of that name, "ptb" or "embedded", or of a folder with a text for each split.
+
+    The folder's train.txt, valid.txt and test.txt are UTF-8, words with white space between;
+    words unseen in training become `<unk>`. Raises what `find_folder` does, and CorpusError.
+    """
+    if name in CORPORA:
+        return _named(name)
+    folder = find_folder(name)
+    return from_words(name, {split: read_words(folder / f"{split}.txt") for split in SPLITS})
+
+
+def title(name: str) -> str:
+    """What a report calls the corpus: its title, or the name of its folder."""
+    return CORPORA[name].title if name in CORPORA else Path(name).name
+
+
+def find_folder(name: str) -> Path:
+    """The folder that name is, seen from the current folder or from the repository's root.
+
+    Raises SettingError where there is none or, by these two ways, more than one; CorpusError where
+    it lacks a split.
+    """
+    bases = (Path.cwd(), ROOT)
+    found = {path.resolve() for base in bases if (path := base / Path(name).expanduser()).is_dir()}
+    if len(found) > 1:
+        both = " as well as ".join(map(str, sorted(found)))
+        raise SettingError(f"corpus = {name!r} is {both}: rename one of them")
+    if not found:
+        parent = Path(name).parent
+        texts = [text for base in bases for text in (base / parent).glob("*/train.txt")]
+        known = [*CORPORA, *(str(parent / text.parent.name) for text in texts)]
+        raise SettingError(
+            f"corpus = {name!r} is none of {', '.join(CORPORA)} and no folder: {meant(name, known)}"
+        )
+    folder = found.pop()
+    if missing := [f"{split}.txt" for split in SPLITS if not (folder / f"{split}.txt").is_file()]:
+        raise CorpusError(f"{folder} has no {', '.join(missing)}: a corpus has one text a split")
+    return folder

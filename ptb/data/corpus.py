@@ -1,0 +1,168 @@
+"""A text's way to the model: text → ids → rows → windows."""
+
+import hashlib
+import math
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ptb.errors import CorpusError
+
+SPLITS = ("train", "valid", "test")
+EOS, UNK = "<eos>", "<unk>"
+BLOCK = 2**14  # characters read at a time, so that a line may have any length
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A vocabulary, most frequent training word first, and each split's ids, int32 (n,).
+
+    floor has, where the text's source is known, each split's exact perplexity under it: what no
+    model can get below, save by chance.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    splits: dict[str, Tensor]
+    floor: dict[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, split: str) -> Tensor:
+        return self.splits[split]
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the vocabulary and of every split's ids."""
+        digest = hashlib.sha256("\n".join(self.words).encode())
+        for ids in self.splits.values():
+            digest.update(ids.numpy())
+        return digest.hexdigest()
+
+    @property
+    def index(self) -> dict[str, int]:
+        return {word: i for i, word in enumerate(self.words)}
+
+    def text(self, ids) -> str:
+        return " ".join(self.words[i] for i in ids)
+
+
+# ---------------------------------------------------------------- text → ids
+WITH_UNK = (  # in the place of words that occur once
+    "awk 'NR==FNR {for (i=1; i<=NF; i++) n[$i]++; next} "
+    '{for (i=1; i<=NF; i++) if (n[$i]==1) $i="<unk>"} 1\' train.txt train.txt > new.txt'
+    " && mv new.txt train.txt"
+)
+
+
+class _Vocabulary(dict):
+    """Words' ids; a word unseen in training has that of `<unk>`."""
+
+    def __missing__(self, word: str) -> int:
+        if UNK not in self:
+            raise CorpusError(
+                f"{word!r} is not in the training text, which has no {UNK} for unseen words: "
+                f"put {UNK} in the place of its rare words, with {WITH_UNK}"
+            )
+        return self[UNK]
+
+
+def from_words(name: str, texts: dict[str, Iterable[list[str]]]) -> Corpus:
+    """The corpus of each split's words, which come in blocks: no text is held as a whole."""
+    seen: defaultdict[str, int] = defaultdict()
+    seen.default_factory = seen.__len__  # a new word's id is the number of words before it
+    train = _ids(texts["train"], seen.__getitem__)
+    counts = torch.bincount(train, minlength=len(seen)).tolist()
+    words = tuple(sorted(seen, key=lambda word: (-counts[seen[word]], word)))
+    index = _Vocabulary({word: i for i, word in enumerate(words)})
+    by_frequency = torch.tensor([index[word] for word in seen], dtype=torch.int32)
+    for part in train.split(BLOCK):  # in place: a copy of a long text would double its memory
+        part.copy_(by_frequency[part])
+    rest = {split: _ids(texts[split], index.__getitem__) for split in ("valid", "test")}
+    return Corpus(name, words, {"train": train} | rest)
+
+
+def _ids(blocks: Iterable[list[str]], lookup: Callable[[str], int]) -> Tensor:
+    ids = array("i")
+    for words in blocks:
+        ids.extend(map(lookup, words))
+    return torch.frombuffer(ids, dtype=torch.int32)
+
+
+def read_words(file: Path) -> Iterator[list[str]]:
+    """A text's words in blocks, one `<eos>` at the end of each line, the last one too.
+
+    Raises CorpusError for an empty file and for one that is not UTF-8.
+    """
+    rest, end, empty = "", "", True
+    for block in _blocks(file):
+        words = (rest + block.replace("\n", f" {EOS} ")).split()
+        end, empty = block[-1], empty and block.isspace()
+        rest = "" if end.isspace() else words.pop()  # a word may go on in the next block
+        yield words
+    if empty:
+        raise CorpusError(f"{file} is empty: it needs a line of words at least")
+    if end != "\n":
+        yield [*rest.split(), EOS]
+
+
+def _blocks(file: Path) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8-sig") as text:
+            yield from iter(partial(text.read, BLOCK), "")
+    except UnicodeDecodeError as error:
+        raise CorpusError(
+            f"{file} is not UTF-8 ({error.reason}): convert it, "
+            f"with iconv -f LATIN1 -t UTF-8 {file.name} > new.txt && mv new.txt {file.name}"
+        ) from None
+
+
+# ---------------------------------------------------------------- ids → rows → windows
+@dataclass(frozen=True)
+class Windows:
+    """Windows of T steps, cut from rows (B, L) of inputs and targets as they are asked for.
+
+    Each is a pair of int64 (T, B); the last is shorter. The rows are views of a split: an epoch
+    needs no memory of its own.
+    """
+
+    rows: tuple[Tensor, Tensor]
+    bptt: int
+
+    def __len__(self) -> int:
+        return math.ceil(self.rows[0].shape[1] / self.bptt)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for n in range(len(self)):
+            steps = slice(n * self.bptt, (n + 1) * self.bptt)
+            yield tuple(rows[:, steps].T.long().contiguous() for rows in self.rows)
+
+
+def windows(ids: Tensor, batch_size: int, bptt: int, offset: int = 0) -> Windows:
+    """Inputs and targets of one epoch: B contiguous rows read in windows of T.
+
+    Row b is ids[offset + b·L : offset + (b+1)·L], its targets are the ids one further on. Every
+    target is used once, save those before the offset and the at most B − 1 that the rows leave
+    over. Raises CorpusError where the text does not fill the rows.
+
+        a b c d e f g h i j k l m      B = 3, T = 2: L = 4
+        row 1  a b | c d               window 1: a b, e f, i j   targets: b c, f g, j k
+        row 2  e f | g h               window 2: c d, g h, k l   targets: d e, h i, l m
+        row 3  i j | k l
+    """
+    targets = len(ids) - 1 - offset
+    length = targets // batch_size  # L
+    if length < 1:
+        raise CorpusError(
+            f"{len(ids)} tokens from offset {offset} do not fill batch_size = {batch_size} rows: "
+            f"it can be {max(targets, 0)} at most"
+        )
+    inputs, following = (
+        ids[start : start + batch_size * length].view(batch_size, length)
+        for start in (offset, offset + 1)
+    )
+    return Windows((inputs, following), bptt)

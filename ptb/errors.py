@@ -1,0 +1,42 @@
+"""The errors whose one line says all, and "did you mean …?"."""
+
+from difflib import get_close_matches
+
+
+class PlainError(Exception):
+    """An error that a notebook shows as one line, without the traceback."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython prints in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class SettingError(PlainError, ValueError):
+    """A value or a name that no run can have."""
+
+
+class CorpusError(PlainError):
+    """A corpus that can't be had or isn't what it should be."""
+
+
+class WeightsError(PlainError):
+    """Saved weights that are damaged or do not belong to the model."""
+
+
+class RunError(PlainError):
+    """A run's folder that can't be used or read."""
+
+
+class ComparisonError(PlainError):
+    """Two runs that did not read the same text."""
+
+
+class StudyError(PlainError):
+    """A study that can't be run, reported or published."""
+
+
+def meant(word: str, allowed) -> str:
+    """The end of an error's line: the allowed word that was probably meant, else all of them."""
+    text = word.lower() if isinstance(word, str) else ""
+    close = get_close_matches(text, allowed, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"it can be {', '.join(map(repr, allowed))}"

@@ -1,0 +1,65 @@
+"""Is one model better than another on the test text, or may it be chance?
+
+Both models read the same text, so the comparison is paired: the difference of their losses,
+sentence by sentence. Its interval comes from a circular block bootstrap (Politis and Romano 1992):
+the text is drawn again and again from blocks of consecutive sentences, since neighbouring
+sentences, of one article, are hard together.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ptb.errors import ComparisonError
+
+DRAWS, SEED = 10_000, 1
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean loss of the first less that of the second, nats a token, and its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low > 0 or self.high < 0
+
+    def percent(self) -> tuple[float, float, float]:
+        """How much higher the first's perplexity is, in percent of the second's: mean, interval."""
+        return tuple(100 * math.expm1(value) for value in (self.mean, self.low, self.high))
+
+
+def compare(first: dict, second: dict) -> Difference:
+    """The difference of two models on a text, from their losses by sentence.
+
+    Each has, as `ptb.evaluation.analysis.analyse` gives them, each sentence's "loss" (the sum over
+    its tokens) and "tokens". Raises ComparisonError where the texts differ.
+    """
+    if first["tokens"] != second["tokens"]:
+        raise ComparisonError("the two models were measured on different texts")
+    losses = np.subtract(first["loss"], second["loss"])  # (sentences,)
+    return bootstrap(losses, np.array(first["tokens"]))
+
+
+def bootstrap(losses: np.ndarray, tokens: np.ndarray) -> Difference:
+    """The mean of losses (n,) a token, with tokens (n,) in each, and its 95% interval.
+
+    A draw takes ⌈n / L⌉ blocks of L = n^(1/3) neighbours, the last one's neighbour being the first.
+    """
+    length = max(1, round(len(losses) ** (1 / 3)))
+    loss, count = (_block_sums(part, length) for part in (losses, tokens))
+    generator = np.random.default_rng(SEED)
+    blocks = generator.integers(len(losses), size=(DRAWS, math.ceil(len(losses) / length)))
+    low, high = np.quantile(loss[blocks].sum(1) / count[blocks].sum(1), [0.025, 0.975])
+    return Difference(losses.sum() / tokens.sum(), low, high)
+
+
+def _block_sums(values: np.ndarray, length: int) -> np.ndarray:
+    """The sum of each value and its length − 1 followers, around the end: (n,)."""
+    totals = np.concatenate([[0], np.cumsum(np.concatenate([values, values[: length - 1]]))])
+    return totals[length:] - totals[:-length]

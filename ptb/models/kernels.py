@@ -1,0 +1,194 @@
+"""The recurrent cells over a whole sequence, with backward passes derived by hand.
+
+The same functions as the steps of `ptb.models.cells`, one after another, and as `torch.nn.LSTM`,
+`nn.GRU` and `nn.RNN`. What makes the GRU and the RNN faster here: the input products of all steps
+are one product; the backward pass forms every factor that does not depend on the incoming gradient
+for all steps at once, keeps only the recurrence in its loop, and gathers each weight's gradient in
+one product over time. The LSTM is torch's own, which oneDNN computes as a whole.
+
+Shapes: x (T, B, I), y (T, B, H), states (B, H); w_ih (G·H, I), w_hh (G·H, H), biases (G·H,). Each
+kernel takes x, the state and these four, and returns y and the state after the last step.
+"""
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from ptb.models.matmul import add_product_, product
+
+
+def input_products(x: Tensor, w_ih: Tensor, bias: Tensor) -> Tensor:
+    """W_ih x + bias for all steps in one product: (T, B, G·H)."""
+    return product(x.flatten(0, 1), w_ih.T, bias).view(*x.shape[:2], -1)
+
+
+def _sequence(first: Tensor, steps: int) -> Tensor:
+    """Memory for the states of all steps, the initial one first: (T+1, B, H)."""
+    states = first.new_empty(steps + 1, *first.shape)
+    states[0] = first
+    return states
+
+
+def _weight_gradients(inputs: Tensor, dg: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of a weight and its bias, given inputs (T, B, I) and pre-activations' (T, B, G·H).
+
+    The product copies what it turns: the inputs, narrower than the gates.
+    """
+    rows = dg.flatten(0, 1)  # (T·B, G·H)
+    return product(inputs.flatten(0, 1).T, rows).T, rows.sum(0)
+
+
+def input_gradients(x: Tensor, dg: Tensor, w_ih: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of x, w_ih and b_ih, given those of the pre-activations, (T, B, G·H)."""
+    dx = product(dg.flatten(0, 1), w_ih).view_as(x)
+    return dx, *_weight_gradients(x, dg)
+
+
+class _GRU(Function):
+    @staticmethod
+    def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
+        size, steps = h0.shape[1], range(len(x))
+        gates = input_products(x, w_ih, b_ih)  # W_ih x + b_ih; becomes r, z, n in place
+        recurrent = torch.empty_like(gates)  # W_hh h + b_hh of each step
+        states = _sequence(h0, len(x))
+        gates[:, :, 2 * size :].mul_(2)  # tanh(a) = 2σ(2a) − 1: where MKL is held back, torch's σ
+        minus_one = gates.new_tensor(-1.0)  # takes a fifth of its tanh's time
+
+        # The loop below takes views out of lists, since indexing a tensor costs a step more time
+        # than its arithmetic: each list has the T views of one step.
+        rz, n = (part.unbind() for part in gates.split((2 * size, size), 2))
+        r, z = (part.unbind() for part in gates[:, :, : 2 * size].chunk(2, 2))
+        rz_h, n_h = (part.unbind() for part in recurrent.split((2 * size, size), 2))
+        through_h, h, to_gates = recurrent.unbind(), states.unbind(), w_hh.T.contiguous()
+        for t in steps:
+            product(h[t], to_gates, b_hh, out=through_h[t])
+            rz[t].add_(rz_h[t]).sigmoid_()
+            n[t].addcmul_(r[t], n_h[t], value=2).sigmoid_()
+            torch.add(minus_one, n[t], alpha=2, out=n[t])
+            torch.lerp(n[t], h[t], z[t], out=h[t + 1])  # h' = n + z (h − n)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, states, recurrent[:, :, 2 * size :])
+        return states[1:], states[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):
+        x, w_ih, w_hh, gates, h, n_h = ctx.saved_tensors
+        r, z, n = gates.chunk(3, 2)
+        to_n = (1 - z).mul_(1 - n * n)  # d(pre-activation of n) / dh', all steps
+        factors = gru_factors(r, z, n, h, n_h, to_n)  # (T, B, 3, H)
+        dgates = torch.empty_like(factors)  # of the recurrent pre-activations of r, z, n
+        dstates = _sequence(torch.zeros_like(dh), len(x))  # (T+1, B, H), from h0's on
+        dstates[1:], dstates[-1] = dy, dy[-1] + dh
+
+        # lists of T views, as in the forward pass
+        step_factors, step_dgates, z_t = factors.unbind(), dgates.unbind(), z.unbind()
+        rows, dh_t = dgates.flatten(2).unbind(), dstates.unbind()  # rows: (B, 3·H)
+        for t in reversed(range(len(x))):
+            torch.mul(step_factors[t], dh_t[t + 1][:, None], out=step_dgates[t])
+            add_product_(dh_t[t].addcmul_(dh_t[t + 1], z_t[t]), rows[t], w_hh)
+
+        dw_hh, db_hh = _weight_gradients(h[:-1], dgates.flatten(2))
+        torch.mul(to_n, dstates[1:], out=dgates[:, :, 2])  # the input's part of n is not times r
+        dx, dw_ih, db_ih = input_gradients(x, dgates.flatten(2), w_ih)
+        return dx, dstates[0], dw_ih, dw_hh, db_ih, db_hh
+
+
+def gru_factors(r, z, n, h, n_h, to_n) -> Tensor:
+    """d(recurrent pre-activations of r, z, n) / dh' of all steps: (T, B, 3, H)."""
+    factors = n.new_empty(*n.shape[:2], 3, n.shape[2])
+    to_r, to_z, to_n_h = factors.unbind(2)
+    torch.mul(to_n, r, out=to_n_h)
+    torch.mul(to_n_h, n_h, out=to_r).mul_(1 - r)
+    torch.sub(h[:-1], n, out=to_z).mul_(torch.addcmul(z, z, z, value=-1))  # z (1 - z)
+    return factors
+
+
+class _GRUResetBefore(Function):
+    @staticmethod
+    def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
+        size, steps = h0.shape[1], x.shape[0]
+        gates = input_products(x, w_ih, b_ih + b_hh)  # becomes r, z, n in place
+        h, rh = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
+        to_gates, to_n = w_hh[: 2 * size].T.contiguous(), w_hh[2 * size :].T.contiguous()
+        for t in range(steps):
+            gates[t, :, : 2 * size].add_(product(h[t], to_gates)).sigmoid_()
+            r, z, n = gates[t].chunk(3, dim=1)
+            torch.mul(r, h[t], out=rh[t])
+            n.add_(product(rh[t], to_n)).tanh_()
+            torch.lerp(n, h[t], z, out=h[t + 1])  # n + z (h - n)
+        ctx.save_for_backward(x, w_ih, w_hh, gates, h, rh)
+        return h[1:], h[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):
+        x, w_ih, w_hh, gates, h, rh = ctx.saved_tensors
+        size = h.shape[2]
+        r, z, n = gates.chunk(3, dim=2)
+        to_n, to_z = (1 - z) * (1 - n * n), (h[:-1] - n) * z * (1 - z)  # d(pre-activation) / dh'
+        to_r = h[:-1] * r * (1 - r)  # d(pre-activation of r) / d(r h)
+        dgates, dh = torch.empty_like(gates), dh.clone()
+        for t in reversed(range(len(x))):
+            dh += dy[t]
+            dr, dz, dn = dgates[t].chunk(3, dim=1)
+            torch.mul(to_n[t], dh, out=dn)
+            drh = product(dn.contiguous(), w_hh[2 * size :])
+            torch.mul(to_r[t], drh, out=dr)
+            torch.mul(to_z[t], dh, out=dz)
+            through_gates = product(dgates[t, :, : 2 * size].contiguous(), w_hh[: 2 * size])
+            dh = through_gates.addcmul_(dh, z[t]).addcmul_(drh, r[t])
+        dx, dw_ih, db = input_gradients(x, dgates, w_ih)
+        dw_hh, _ = _weight_gradients(h[:-1], dgates)
+        dw_hh[2 * size :], _ = _weight_gradients(rh, dgates[..., 2 * size :])
+        return dx, dh, dw_ih, dw_hh, db, db
+
+
+class _RNN(Function):
+    @staticmethod
+    def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
+        h, recurrent = _sequence(h0, len(x)), w_hh.T.contiguous()
+        h[1:] = input_products(x, w_ih, b_ih + b_hh)
+        for before, after in zip(h[:-1].unbind(), h[1:].unbind(), strict=True):
+            add_product_(after, before, recurrent).tanh_()
+        ctx.save_for_backward(x, w_ih, w_hh, h)
+        return h[1:], h[-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy, dh):
+        x, w_ih, w_hh, h = ctx.saved_tensors
+        slope, dgates, dh = 1 - h[1:] * h[1:], torch.empty_like(h[1:]), dh.clone()
+        for t in reversed(range(len(x))):
+            dh += dy[t]
+            torch.mul(slope[t], dh, out=dgates[t])
+            dh = product(dgates[t], w_hh)
+        dx, dw_ih, db = input_gradients(x, dgates, w_ih)
+        dw_hh, _ = _weight_gradients(h[:-1], dgates)
+        return dx, dh, dw_ih, dw_hh, db, db
+
+
+def _flags() -> tuple:
+    """torch's arguments: biases, layers, dropout, training, both directions, batch first."""
+    return True, 1, 0.0, torch.is_grad_enabled(), False, False
+
+
+def lstm(x, h0, c0, *weights):
+    """torch's own, on the CPU by oneDNN, on a GPU by cuDNN."""
+    y, h, c = torch._VF.lstm(x, (h0[None], c0[None]), weights, *_flags())
+    return y, h[0], c[0]
+
+
+def torch_gru(x, h0, *weights):
+    """torch's GRU, which on a GPU is cuDNN's."""
+    y, h = torch._VF.gru(x, h0[None], weights, *_flags())
+    return y, h[0]
+
+
+def torch_rnn(x, h0, *weights):
+    """torch's Elman network, which on a GPU is cuDNN's."""
+    y, h = torch._VF.rnn_tanh(x, h0[None], weights, *_flags())
+    return y, h[0]
+
+
+gru, gru_reset_before, rnn = _GRU.apply, _GRUResetBefore.apply, _RNN.apply

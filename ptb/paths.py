@@ -1,0 +1,15 @@
+"""The repository's folders."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+DATA = ROOT / "data"  # Penn Treebank, once it is fetched
+RUNS = ROOT / "runs"  # yours: RUNS/STUDY/RUN
+RECORDS = ROOT / "report" / "records"  # the published ones, laid out in the same way
+
+
+def relative(path: Path) -> str:
+    """A path as seen from the repository, where it is inside."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)

@@ -1,0 +1,140 @@
+"""How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts, drawings."""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import torch
+from IPython.display import Markdown, display
+from matplotlib.colors import to_hex
+from matplotlib.patches import Rectangle
+
+from ptb.data.corpus import windows
+from ptb.paths import relative
+
+
+class Table:
+    """A data frame that shows as a table with a caption, in HTML and in the PDF.
+
+    bold are the places of the rows that stand out.
+    """
+
+    def __init__(self, frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()):
+        self.frame, self.caption, self.label, self.bold = frame, caption, label, list(bold)
+
+    def _styled(self, frame: pd.DataFrame, css: str):
+        styler = frame.style.hide(axis="index")
+        rows = pd.IndexSlice[frame.index[self.bold], :]
+        return styler.map(lambda value: css, subset=rows) if self.bold else styler
+
+    def _repr_html_(self) -> str:
+        styler = self._styled(self.frame, "font-weight: bold").format(escape="html")
+        # not as the table's <caption>, which is no wider than the table
+        return f"<p>{escape(self.caption)}</p>\n{styler.to_html()}"
+
+    def _repr_latex_(self) -> str:
+        styler = self._styled(self.frame.rename(columns=_latex), "textbf:--rwrap")
+        return styler.format(escape="latex").to_latex(
+            hrules=True, caption=_latex(self.caption), label=self.label, position_float="centering"
+        )
+
+    def __repr__(self) -> str:
+        return f"{self.caption}\n{self.frame.to_string(index=False)}"
+
+
+def _latex(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, "\\" + character)
+    return text
+
+
+def table(frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()) -> Table:
+    """frame as a captioned table, rows in bold; other text refers to it by its label."""
+    return Table(frame, caption, label, bold)
+
+
+def show(figure, caption: str, label: str) -> None:
+    """Displays a figure (or a plot's axes) with its caption, once."""
+    figure = getattr(figure, "figure", figure)
+    display(figure, metadata={"caption": caption, "label": label})
+    plt.close(figure)
+
+
+def source(function) -> Markdown:
+    """A function's lines as they stand in its file."""
+    lines, first = inspect.getsourcelines(function)
+    place = f"`{relative(Path(inspect.getsourcefile(function)))}`, from line {first}:"
+    return Markdown(f"{place}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
+
+
+def passage(text: str) -> Markdown:
+    """A model's text as a quotation, its `<unk>` and `$` shown as they are."""
+    return Markdown("> " + as_it_is(text))
+
+
+def as_it_is(text: str) -> str:
+    """text in Markdown, none of its characters a sign."""
+    return re.sub(r"([\\`*_<>$#\[\]~^|'])", r"\\\1", text)
+
+
+class Surprises:
+    """Words, each coloured by its loss in bits; where there is no colour, the bits follow it."""
+
+    def __init__(self, words: list[str], bits: list[float]):
+        self.words, self.bits = words, bits
+        mean = sum(bits) / len(bits)
+        self.about = f"{mean:.2f} bits a word on average, a perplexity of {2**mean:.1f}."
+
+    def _repr_html_(self) -> str:
+        pairs = zip(self.words, self.bits, strict=True)
+        text = " ".join(_coloured(word, bits) for word, bits in pairs)
+        scale = " ".join(_coloured(f"{bits} bits", bits) for bits in (0, 4, 8, 12, 16))
+        return f'<p style="line-height: 2">{text}</p><p>{scale}; {self.about}</p>'
+
+    def _repr_markdown_(self) -> str:
+        pairs = zip(self.words, self.bits, strict=True)
+        text = " ".join(f"{as_it_is(word)}^{bits:.0f}^" for word, bits in pairs)
+        return f"> {text}\n\nRaised: bits. {self.about}"
+
+    def __repr__(self) -> str:
+        pairs = zip(self.words, self.bits, strict=True)
+        return " ".join(f"{word} ({bits:.1f})" for word, bits in pairs) + f"\n{self.about}"
+
+
+def _coloured(word: str, bits: float) -> str:
+    """A word on a background from white to orange at 16 bits; the bits show under the pointer."""
+    colour = to_hex(plt.get_cmap("Oranges")(min(bits, 16) / 16 * 0.7))
+    style = f"background-color: {colour}; color: black; padding: 2px"
+    return f'<span style="{style}" title="{bits:.1f} bits">{escape(word)}</span>'
+
+
+def draw_windows(text: str, batch_size: int, bptt: int, offset: int):
+    """A drawing of how a text becomes rows and windows, as `ptb.data.corpus.windows` cuts it."""
+    words = text.split()
+    cut = list(windows(torch.arange(len(words)), batch_size, bptt, offset))
+    rows = torch.cat([x for x, _ in cut]).T.tolist()  # (B, L), indices of words
+    figure, axes = plt.subplots(figsize=(9, 0.45 * batch_size + 1.2), layout="constrained")
+    for row, line in enumerate(rows):
+        for step, word in enumerate(line):
+            _draw_word(axes, step, -row - 1, words[word], step // bptt)
+        axes.text(-0.1, -row - 0.5, f"row {row + 1}", ha="right", va="center", fontsize=9)
+    for n, (x, _) in enumerate(cut):
+        axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
+    used = {word for line in rows for word in line}
+    rest = ", ".join(f"“{word}”" for n, word in enumerate(words) if n not in used)
+    note = f"read by no row this time: {rest}; the state goes from window to window along each row"
+    axes.text(0, -batch_size - 0.6, note, fontsize=8, color="dimgrey")
+    axes.set(xlim=(-0.8, len(rows[0])), ylim=(-batch_size - 0.8, 0.8))
+    axes.axis("off")
+    return figure
+
+
+def _draw_word(axes, left: int, bottom: int, word: str, window: int) -> None:
+    colour = plt.get_cmap("Pastel1")(window)
+    axes.add_patch(Rectangle((left, bottom), 1, 1, fc=colour, ec="white"))
+    axes.text(left + 0.5, bottom + 0.5, word, ha="center", va="center", fontsize=9)

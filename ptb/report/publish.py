@@ -1,0 +1,124 @@
+"""Studies as PDF reports; a finished study's records, figures and tables as the published ones."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import papermill
+
+from ptb.errors import StudyError
+from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS
+from ptb.report import figures
+from ptb.report.beyond import reached
+from ptb.report.experiments import experiments, results
+from ptb.report.findings import markdown, readme_commands, readme_results
+from ptb.report.published import beside, recorded
+from ptb.runs.run import Run
+from ptb.runs.table import ADAPTED, faults, find_runs
+from ptb.setting import Setting
+from ptb.studies.named import MAIN, SECOND, STUDIES
+
+IN_README = ["run", "model", "step", "B", "p", "par.", "s", "best", "train", "valid", "solution"]
+
+
+def report(study: str) -> Path:
+    """Executes the report's notebook for your study and makes its PDF, in runs/STUDY."""
+    if not (RUNS / study).exists():
+        raise StudyError(f"no run of {study} is there: python -m ptb study run {study}")
+    return make_pdf(RUNS / study, notebook(study))
+
+
+def notebook(study: str) -> str:
+    """The name of the notebook that reports a study."""
+    return "architectures.ipynb" if study in SECOND else "report.ipynb"
+
+
+def make_pdf(study: Path, name: str) -> Path:
+    """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
+    executed = study / name
+    papermill.execute_notebook(
+        NOTEBOOKS / name,
+        executed,
+        {"study": str(study)},
+        cwd=NOTEBOOKS,
+        progress_bar=False,
+    )
+    export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
+    subprocess.run([*export, str(executed)], check=True)
+    return executed.with_suffix(".pdf")
+
+
+def publish(study: str) -> Path:
+    """Copies your finished study to report/records; rebuilds the figures and the published PDF.
+
+    Of the second exercise an experiment may be there at any scale. Weights are large: they are
+    published of the main study alone.
+    """
+    runs, copies = _finished(study), RECORDS / f"{study}.partial"
+    shutil.rmtree(copies, ignore_errors=True)
+    for run in runs:
+        (copies / run.folder.name).mkdir(parents=True)
+        for file in run.files:
+            if study == MAIN or file.name != "weights.safetensors":
+                shutil.copyfile(file, copies / run.folder.name / file.name)
+    if (RUNS / study / ADAPTED).exists():
+        shutil.copyfile(RUNS / study / ADAPTED, copies / ADAPTED)
+    shutil.rmtree(RECORDS / study, ignore_errors=True)
+    copies.rename(RECORDS / study)
+    return rebuild(study)
+
+
+def _finished(study: str) -> list[Run]:
+    """Your complete runs of a study; raises StudyError where one is to train or is damaged."""
+    complete = [run for run in find_runs(RUNS / study) if run.complete]
+    wanted = {_part(setting) for setting in STUDIES[study]}
+    runs = [run for run in complete if _part(run.setting) in wanted]
+    if missing := wanted - {_part(run.setting) for run in runs}:
+        names = ", ".join(sorted(missing))
+        raise StudyError(f"{study} is not finished: {names} is still to train")
+    if damaged := [reason for run in runs if (reason := faults(run))]:
+        raise StudyError(f"{study} can't be published: {'; '.join(damaged)}")
+    return runs
+
+
+def _part(setting: Setting) -> str:
+    """What a run is of its study: an experiment, at whatever scale, or that very setting."""
+    return setting.experiment or setting.name
+
+
+def rebuild(study: str) -> Path:
+    """The published report of a study's exercise, and the README's tables, from records alone.
+
+    Of the first exercise the figures too.
+    """
+    study = study if study in SECOND else MAIN
+    if study == MAIN:
+        figures.save_all(recorded(MAIN), ROOT / "figures")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (ROOT / "README.md").write_text(with_tables(readme), encoding="utf-8")
+    pdf = make_pdf(RECORDS / study, notebook(study))
+    pdf.with_suffix(".ipynb").unlink()
+    return pdf.replace(published_pdf(study))
+
+
+def published_pdf(study: str) -> Path:
+    """Where the published report of a study is."""
+    return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
+
+
+def with_tables(readme: str) -> str:
+    """The README with its tables as the records have them, each between its two marks."""
+    four, all_runs = recorded(MAIN), experiments(find_runs(RECORDS / "architectures"))
+    tables = {
+        "results": readme_results(four),
+        "commands": readme_commands(four),
+        "published": markdown(beside()),
+        "beyond": markdown(reached(RECORDS / "beyond")),
+        "experiments": markdown(results(all_runs).filter(IN_README)),
+    }
+    for name, text in tables.items():
+        begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
+        before, rest = readme.split(begin)
+        readme = before + begin + text + end + rest.split(end)[1]
+    return readme

@@ -1,0 +1,137 @@
+"""What finished models reach with more than one fixed model: rows beside the study's own.
+
+A softmax temperature, dynamic evaluation (Krause et al. 2018), an ensemble. What they need is
+chosen on validation; the test split is measured once. `python -m ptb adapt STUDY` measures the
+runs of your study, or those that are named behind it, and writes runs/STUDY/adaptation.json.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ptb.data.corpora import load
+from ptb.data.corpus import SPLITS, Corpus, windows
+from ptb.errors import StudyError, meant
+from ptb.evaluation.perplexity import perplexity, token_losses
+from ptb.models.language_model import LanguageModel
+from ptb.runs.run import Run, environment, load_model, write_json
+from ptb.runs.table import ADAPTED, find_runs
+from ptb.training.trainer import LARGEST
+
+TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of dynamic evaluation, for the mean loss of a window
+DECAYS = (0.002, 0.0, 0.01)  # a window, towards the trained weights; rates meet the first
+WINDOW = 5  # tokens between updates, as in Krause et al.
+PART = 15_000  # tokens of validation that choose rate and decay: the whole would take hours
+
+
+def heated(model: LanguageModel, temperature: float) -> LanguageModel:
+    """A copy whose next-word probabilities are softmax(logits / temperature)."""
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        if copied.output.weight is copied.embedding.weight:  # tied: the embedding stays as it is
+            copied.output.weight = torch.nn.Parameter(copied.output.weight.clone())
+        copied.output.weight.div_(temperature)
+        copied.output.bias.div_(temperature)
+    return copied
+
+
+def ensemble(losses: list[Tensor]) -> Tensor:
+    """Each token's loss in nats, (n,), of the mean of the models' probabilities."""
+    return math.log(len(losses)) - torch.stack([-loss for loss in losses]).logsumexp(0)
+
+
+def dynamic_perplexity(model: LanguageModel, ids: Tensor, lr: float, decay: float) -> float:
+    """Perplexity of a split's ids (n,) with the weights adapted to what was read so far.
+
+    Each window is scored first; then θ ← θ − lr ∇L and θ ← θ + decay (θ₀ − θ), dropout off. The
+    split is read as one row: with several side by side, a model would have read what comes later
+    in the text. Infinite where the weights blow up.
+    """
+    adapted = copy.deepcopy(model).eval()
+    parameters = list(adapted.parameters())
+    start = [p.detach().clone() for p in parameters]
+    state, total = adapted.initial_state(1), 0.0
+    for x, y in windows(ids, 1, WINDOW):
+        loss, state = adapted.loss(x, y, state)
+        total += loss.item() * len(y)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            torch._foreach_add_(parameters, gradients, alpha=-lr)
+            torch._foreach_lerp_(parameters, start, decay)
+    mean = total / (len(ids) - 1)
+    return math.exp(mean) if mean < LARGEST else math.inf
+
+
+def _at_best_temperature(model: LanguageModel, corpus: Corpus) -> dict:
+    valid = {t: perplexity(token_losses(heated(model, t), corpus["valid"])) for t in TEMPERATURES}
+    best = min(valid, key=valid.get)
+    test = perplexity(token_losses(heated(model, best), corpus["test"]))
+    return {"kind": "temperature", "chosen": f"{best:g}", "valid": valid[best], "test": test}
+
+
+def _dynamically(model: LanguageModel, corpus: Corpus) -> dict:
+    """The rate and then the decay by a part of the validation split, then both splits with them."""
+    tried = partial(dynamic_perplexity, model, corpus["valid"][:PART])
+    lr = min(RATES, key=lambda rate: tried(rate, DECAYS[0]))
+    decay = min(DECAYS, key=lambda decay: tried(lr, decay))
+    found = {split: dynamic_perplexity(model, corpus[split], lr, decay) for split in SPLITS[1:]}
+    return {"kind": "dynamic evaluation", "chosen": f"rate {lr:g}, decay {decay:g}"} | found
+
+
+def _together(models: list[LanguageModel], corpus: Corpus) -> dict:
+    found = {
+        split: perplexity(ensemble([token_losses(model, corpus[split]) for model in models]))
+        for split in SPLITS[1:]
+    }
+    return {"kind": "ensemble", "chosen": "equal weights"} | found
+
+
+def _recorded(way: Callable, *case) -> dict:
+    """What a way finds, with its minutes and the environment."""
+    start = time.perf_counter()
+    found = way(*case)
+    minutes = (time.perf_counter() - start) / 60
+    return found | {"minutes": round(minutes, 1), "environment": environment()}
+
+
+def adapt(runs: list[Run]) -> list[dict]:
+    """A row for each run and kind: what was chosen on validation, and both perplexities.
+
+    The last row is the ensemble of several runs. They are of one corpus and have weights.
+    """
+    corpus = load(runs[0].setting.corpus)
+    models, rows = [load_model(run, corpus) for run in runs], []
+    for run, model in zip(runs, models, strict=True):
+        # a Transformer, which carries no state, would see WINDOW words and no more
+        for way in (_at_best_temperature, _dynamically)[: 1 if model.window else 2]:
+            rows.append({"run": run.folder.name} | _recorded(way, model, corpus))
+            print(rows[-1], flush=True)
+    if len(runs) > 1:
+        names = [run.folder.name for run in runs]
+        rows.append({"run": "", "runs": names} | _recorded(_together, models, corpus))
+    return rows
+
+
+def adapt_study(study: Path, names: list[str]) -> None:
+    """Measures a study's runs, or those of its folders that are named; writes adaptation.json."""
+    write_json(study / ADAPTED, adapt(_weighed(study, names)))
+
+
+def _weighed(study: Path, names: list[str]) -> list[Run]:
+    """The study's finished runs that have weights, or those of them that are named."""
+    runs = [run for run in find_runs(study) if (run.folder / "weights.safetensors").exists()]
+    there = {run.folder.name: run for run in runs}
+    if not runs:
+        raise StudyError(f"no finished run with weights in {study}: train the study first")
+    for name in names:
+        if name not in there:
+            known = meant(name, list(there))
+            raise StudyError(f"no finished run with weights is called {name!r}: {known}")
+    return [there[name] for name in names] or runs

@@ -1,0 +1,131 @@
+"""The second exercise's fifteen settings, their labels, and what a solution of it reported."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from ptb.errors import SettingError
+from ptb.setting import Setting
+
+_COMMON = {"corpus": "ptb", "bptt": 35, "epochs": 20, "seed": 1111, "clip": 0.25}
+_COMMON |= {"schedule": "hold", "decay": 1.0}  # a constant rate
+_RECURRENT = {"layers": 2, "hidden": 512, "batch_size": 128, "biases": 1, "initial": "exercise"}
+_RNN = {"cell": "rnn", "dropout": 0.2}
+_GRU = {"cell": "gru", "dropout": 0.5, "reset": "before"}
+_ADAM = {"optimiser": "adamw", "lr": 1e-3}  # without weight decay: Adam
+
+
+def _recurrent(experiment: str, *choices: dict, **more) -> Setting:
+    chosen = _COMMON | _RECURRENT
+    for choice in choices:
+        chosen = chosen | choice
+    return Setting(experiment=experiment, **chosen | more)
+
+
+def _transformer(experiment: str, hidden: int, layers: int, dropout: float) -> Setting:
+    sizes = {"hidden": hidden, "embedding": hidden, "heads": 16, "feedforward": 2048}
+    chosen = _COMMON | sizes | {"batch_size": 128, "optimiser": "adamw", "lr": 1e-4}
+    return Setting(
+        cell="transformer", experiment=experiment, layers=layers, dropout=dropout, **chosen
+    )
+
+
+_SETTINGS = (
+    _recurrent("3.1a", _RNN, lr=1.0),
+    _recurrent("3.1b", _RNN, lr=1.0, batch_size=20),
+    _recurrent("3.1c", _RNN, lr=10.0),
+    _recurrent("3.1d", _RNN, _ADAM),
+    _recurrent("3.1e", _RNN, _ADAM, lr=1e-4),
+    _recurrent("3.2a", _GRU, _ADAM),
+    _recurrent("3.2b", _GRU, lr=10.0),
+    _recurrent("3.2c", _GRU, _ADAM, batch_size=20),
+    _recurrent("3.3a", _GRU, _ADAM, hidden=256, dropout=0.8),
+    _recurrent("3.3b", _GRU, _ADAM, hidden=2048),
+    _recurrent("3.3c", _GRU, _ADAM, layers=4),
+    _transformer("3.4a", hidden=512, layers=6, dropout=0.1),
+    _transformer("3.4b", hidden=512, layers=2, dropout=0.1),
+    _transformer("3.4c", hidden=2048, layers=2, dropout=0.4),
+    _transformer("3.4d", hidden=1024, layers=6, dropout=0.1),
+)
+FIFTEEN = {setting.experiment: setting for setting in _SETTINGS}
+LSTM = "LSTM"  # no run of the exercise: 3.2a with another cell, for the gradients' flow
+FULL = FIFTEEN | {LSTM: replace(FIFTEEN["3.2a"], cell="lstm", reset="after", experiment=LSTM)}
+EXPERIMENTS = {  # the first part of a label, and what it is about
+    "3.1": "the RNN, five ways to train it",
+    "3.2": "the GRU, three ways to train it",
+    "3.3": "the GRU in three other sizes",
+    "3.4": "the Transformer in four sizes",
+}
+DEMO = 0.05  # the scale at which the demonstration runs
+PAIR = ("3.1d", "3.2a")  # the two that the exercise looks at closely
+KINDS = ("rnn", "gru", "transformer", "lstm")
+NAMES = {"rnn": "RNN", "gru": "GRU", "transformer": "Transformer", "lstm": "LSTM"}
+
+
+class Reported(NamedTuple):
+    """A solution's run: best validation perplexity, its epoch, the last epoch's training
+    perplexity (with dropout, over the epoch), and seconds on a GPU."""
+
+    valid: float
+    epoch: int
+    train: float
+    seconds: float
+
+
+# From the tables (figures 5 to 12) of a solution that was handed in for the course IFT6135 of the
+# University of Montreal in March 2020. Measured by the course's own training script, which leaves
+# out what its batches leave over; a yardstick, no target.
+REPORTED = {
+    "3.1a": Reported(235.47, 20, 234.01, 850),
+    "3.1b": Reported(154.89, 20, 122.94, 1740),
+    "3.1c": Reported(3993.63, 9, 9457.55, 1162),
+    "3.1d": Reported(155.73, 8, 49.85, 1171),
+    "3.1e": Reported(175.55, 20, 156.18, 1170),
+    "3.2a": Reported(110.22, 17, 64.12, 852),
+    "3.2b": Reported(119.76, 20, 100.04, 838),
+    "3.2c": Reported(106.71, 18, 58.92, 2846),
+    "3.3a": Reported(184.38, 20, 232.69, 780),
+    "3.3b": Reported(112.65, 6, 16.09, 1893),
+    "3.3c": Reported(123.69, 20, 76.06, 1133),
+    "3.4a": Reported(122.07, 14, 45.27, 1409),
+    "3.4b": Reported(126.92, 15, 46.57, 685),
+    "3.4c": Reported(152.64, 8, 25.37, 2987),
+    "3.4d": Reported(121.23, 8, 14.95, 2846),
+}
+
+
+def at_scale(setting: Setting, scale: float) -> Setting:
+    """The experiment of a setting, on its corpus, with widths and epochs of that scale.
+
+    It multiplies hidden and feedforward (rounded, at least 16; a Transformer's hidden, which is its
+    embedding too, to a multiple of its heads) and epochs (at least 1), whatever the scale was
+    before. Raises SettingError for a setting of no experiment, or a scale outside [0, 1].
+    """
+    if setting.experiment not in FULL:
+        raise SettingError(f"{setting} is of no experiment of the second exercise: it has no scale")
+    full = replace(FULL[setting.experiment], corpus=setting.corpus, scale=scale)
+    if full.scale == 1:
+        return full
+    if full.cell != "transformer":
+        return replace(full, hidden=_scaled(full.hidden, scale), epochs=_epochs(full, scale))
+    width = max(1, round(full.hidden * scale / full.heads)) * full.heads
+    sizes = {"hidden": width, "embedding": width, "feedforward": _scaled(full.feedforward, scale)}
+    return replace(full, **sizes, epochs=_epochs(full, scale))
+
+
+def _scaled(width: int, scale: float) -> int:
+    return max(16, round(width * scale))
+
+
+def _epochs(full: Setting, scale: float) -> int:
+    return max(1, round(full.epochs * scale))
+
+
+def study(corpus: str, scale: float = 1.0) -> list[Setting]:
+    """All experiments on a corpus, in their order, the LSTM last."""
+    return [at_scale(replace(setting, corpus=corpus), scale) for setting in FULL.values()]
+
+
+def tag(setting: Setting) -> str:
+    """The experiment as figures and tables name it: "3.2a", "3.2a ×0.25" where it is scaled."""
+    scaled = "" if setting.scale == 1 else f" ×{setting.scale:g}"
+    return f"{setting.experiment}{scaled}"

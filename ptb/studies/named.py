@@ -1,0 +1,19 @@
+"""The studies by their names: which settings each one trains."""
+
+from ptb.recipes import FOUR, LONG, recipe
+from ptb.studies import ablation
+from ptb.studies.architectures import DEMO
+from ptb.studies.architectures import study as experiments
+
+STUDIES = {
+    "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
+    "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
+    "seeds": [recipe(cell, dropout, seed=2) for cell, dropout in FOUR if dropout],
+    "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
+    "ablation": [s for cell in ablation.CELLS for s in ablation.steps(cell).values()],
+    "beyond": ablation.FINALISTS,
+    "architectures": experiments("ptb"),
+    "demo-architectures": experiments("embedded", DEMO),
+}
+MAIN = "dropout"  # the study of the first report, and the one whose weights are published
+SECOND = ("architectures", "demo-architectures")  # of the second exercise, with a report of its own

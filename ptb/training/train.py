@@ -1,0 +1,130 @@
+"""`train`: a setting trained to its end, from its checkpoint on, and measured."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+from ptb.data.corpus import Corpus, windows
+from ptb.errors import RunError
+from ptb.evaluation.analysis import analyse, step_losses, unigram
+from ptb.evaluation.generation import write_samples, write_texts
+from ptb.evaluation.gradient_flow import gradient_flow
+from ptb.evaluation.perplexity import measure, sliding_losses, summary, token_losses
+from ptb.models.language_model import LanguageModel
+from ptb.runs.run import Run, load_model
+from ptb.setting import Setting
+from ptb.training.trainer import Diverged, Trainer, check_device, offsets
+
+
+def train(
+    setting: Setting,
+    corpus: Corpus,
+    folder: Path | str,
+    on_epoch: Callable | None = None,
+    on_step: Callable | None = None,
+    device: str = "cpu",
+) -> dict:
+    """Trains to the end, from the last finished epoch where there is one; returns the metrics.
+
+    on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
+    on_step(epochs finished, fraction of this one, running perplexity) each update. A run that is
+    done is not trained again. Raises RunError where the folder is another setting's or text's or in
+    use, and, before there is one, SettingError for the device and CorpusError where the training
+    split is too short for the rows.
+    """
+    check_device(device)
+    ids = corpus["train"]
+    windows(ids, setting.batch_size, setting.bptt, offsets(setting, ids) - 1)  # raises if short
+    run = Run(folder)
+    with run.writing(setting, corpus.fingerprint):
+        try:
+            return _train(setting, corpus, run, on_epoch, on_step, device)
+        except KeyboardInterrupt:
+            message = (
+                f"stopped after epoch {len(run.history)}: start it again and it goes on from there"
+            )
+            raise RunError(message) from None
+
+
+def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
+    if run.done:
+        if on_epoch:
+            on_epoch(run.history.to_dict("records"))
+        return run.metrics
+    trainer, reason = Trainer(setting, corpus, device), None
+    if checkpoint := run.read_checkpoint():
+        trainer.resume(checkpoint)
+    else:  # what a lost checkpoint left is of another training
+        (run.folder / "weights.safetensors").unlink(missing_ok=True)
+    run.write_history(trainer.history)
+    if on_epoch:
+        on_epoch(trainer.history)
+    try:
+        while trainer.epoch < setting.epochs:
+            row = trainer.run_epoch(on_step)
+            _save(trainer, run, improved=row is trainer.best)
+            if on_epoch:
+                on_epoch(trainer.history)
+    except Diverged as error:
+        reason = str(error)
+    return _finish(trainer, run, reason)
+
+
+def _save(trainer: Trainer, run: Run, improved: bool) -> None:
+    """Best weights, then the checkpoint, by which the epoch counts, then the history out of it."""
+    if improved:
+        run.write_weights(trainer.weights(), trainer.corpus.words)
+    run.write_checkpoint(trainer.state())
+    run.write_history(trainer.history)
+
+
+def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
+    """Measures the saved, rounded weights on every token of every split, and closes the run.
+
+    reason says why it diverged; None: it did not.
+    """
+    measured = {"best_epoch": None}
+    try:
+        if trainer.best:
+            measured = {"best_epoch": trainer.best["epoch"]} | _measure(trainer, run)
+    except Diverged as error:
+        reason = reason or str(error)
+    metrics = {"status": "diverged", "reason": reason} if reason else {"status": "finished"}
+    metrics |= {"floor": trainer.corpus.floor, "types": len(trainer.corpus.words)}
+    metrics |= {"device": trainer.device_name}
+    metrics["parameters"] = sum(p.numel() for p in trainer.parameters)
+    return run.finish(metrics | measured)
+
+
+def _measure(trainer: Trainer, run: Run) -> dict:
+    """Raises Diverged where the rounded weights have a perplexity that is not finite."""
+    model = load_model(run, trainer.corpus).to(trainer.device)
+    test = token_losses(model, trainer.splits["test"])
+    measured = {split: measure(model, trainer.splits[split]) for split in ("train", "valid")}
+    measured["test"] = summary(test)
+    perplexities = {split: found["perplexity"] for split, found in measured.items()}
+    if not all(map(math.isfinite, perplexities.values())):
+        raise Diverged(f"perplexities {perplexities} of the saved weights")
+    if model.window:
+        sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in ("valid", "test")}
+        measured["sliding"] = sliding  # the training split would take as long as its training
+    run.write("samples.json", write_samples(model, trainer.corpus))
+    run.write("texts.json", write_texts(model, trainer.corpus, trainer.setting.bptt))
+    analysis = analyse(trainer.corpus, test) | _look_inside(trainer, model)
+    run.write("analysis.json", analysis, indent=None)
+    return measured
+
+
+def _look_inside(trainer: Trainer, model: LanguageModel) -> dict:
+    """What the second exercise asks about a trained model: its loss by step, its gradients' flow.
+
+    And the yardstick that tells whether it learned at all.
+    """
+    setting, train_ids = trainer.setting, trainer.splits["train"]
+    found = {"steps": step_losses(model, trainer.splits["valid"], setting.bptt)}
+    found["unigram"] = unigram(trainer.corpus)
+    if not model.window:
+        models = {"before": trainer.initial_model(), "after": model}
+        sizes = setting.batch_size, setting.bptt
+        found["flow"] = {when: gradient_flow(m, train_ids, *sizes) for when, m in models.items()}
+    return found

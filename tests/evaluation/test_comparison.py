@@ -1,0 +1,66 @@
+"""ptb.comparison: intervals cover what they should, and a real difference is told from chance."""
+
+import math
+
+import numpy as np
+import pytest
+from test_findings import make_run
+
+from ptb.errors import ComparisonError
+from ptb.evaluation import comparison
+from ptb.evaluation.comparison import Difference, bootstrap, compare
+
+
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch):
+    monkeypatch.setattr(comparison, "DRAWS", 600)
+
+
+def test_block_sums_go_around_the_end():
+    found = comparison._block_sums(np.array([1, 2, 3, 4, 5]), 3)
+    assert found.tolist() == [6, 9, 12, 10, 8]
+
+
+def test_mean_is_a_tokens_and_lies_in_its_interval():
+    losses, tokens = np.array([2.0, -1.0, 4.0, 3.0]), np.array([4, 1, 2, 3])
+    found = bootstrap(losses, tokens)
+    assert found.mean == pytest.approx(0.8)
+    assert found.low < found.mean < found.high
+
+
+def test_interval_is_that_of_the_normal_law_where_sentences_are_independent():
+    values = np.random.default_rng(3).normal(0.1, 1.0, 4_000)
+    found, error = bootstrap(values, np.ones(4_000)), 1.96 / math.sqrt(4_000)
+    assert found.high - found.low == pytest.approx(2 * error, rel=0.15)
+
+
+def test_neighbours_that_are_alike_widen_the_interval():
+    alike = np.repeat(np.random.default_rng(4).normal(0, 1, 400), 10)
+    together, apart = (
+        bootstrap(v, np.ones(4_000)) for v in (alike, alike.reshape(400, 10).T.flatten())
+    )
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_difference_knows_whether_it_is_real():
+    assert Difference(0.1, 0.01, 0.2).real and Difference(-0.1, -0.2, -0.01).real
+    assert not Difference(0.1, -0.01, 0.2).real
+    assert Difference(math.log(1.1), 0, 0).percent()[0] == pytest.approx(10)
+
+
+def test_runs_compare_by_their_sentences(tmp_path):
+    worse, better = (
+        make_run(tmp_path, cell, 0.0, (60.0, 120.0, test))
+        for cell, test in (("lstm", 116.0), ("gru", 114.0))
+    )
+    worse, better = (run.analysis["sentences"] for run in (worse, better))
+    found = compare(worse, better)
+    assert found.mean == pytest.approx(math.log(116 / 114), abs=1e-3) and found.real
+    assert compare(better, worse).mean == pytest.approx(-found.mean)
+    assert not compare(worse, worse).real
+
+
+def test_runs_on_other_texts_are_not_compared(tmp_path):
+    one, other = {"loss": [1.0, 2.0], "tokens": [2, 3]}, {"loss": [1.0], "tokens": [2]}
+    with pytest.raises(ComparisonError, match="different texts"):
+        compare(one, other)

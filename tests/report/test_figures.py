@@ -1,0 +1,98 @@
+"""Figures show what the records hold."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from test_findings import make_run, make_table
+
+from ptb.report import figures
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def test_convergence_draws_three_splits_the_bar_and_the_best_epoch(tmp_path):
+    run = make_run(tmp_path, "lstm", 0.3, (70.0, 98.0, 95.0))
+    axes = figures.convergence(run.setting, run.history)
+    drawn = lines(axes)
+    for split in ("train", "valid", "test"):
+        np.testing.assert_allclose(drawn[split].get_ydata(), run.history[split])
+    assert drawn["bar for valid: 100"].get_ydata()[0] == 100
+    np.testing.assert_allclose(drawn["best epoch: 2"].get_xydata(), [[2, 98.0]])
+    assert "dropout 0.3" in axes.get_title() and "learning rate 25" in axes.get_title()
+
+
+def test_floor_is_drawn_where_the_source_is_known(tmp_path):
+    run = make_run(tmp_path, "lstm", 0.0, (60.0, 120.0, 116.0))
+    drawn = lines(figures.convergence(run.setting, run.history, {"valid": 40.5}))
+    assert drawn["the source's own, valid"].get_ydata()[0] == 40.5
+
+
+def test_convergence_of_no_epochs_is_an_empty_plot(tmp_path):
+    run = make_run(tmp_path, "lstm", 0.0, (60.0, 120.0, 116.0))
+    assert len(lines(figures.convergence(run.setting, run.history[:0]))["valid"].get_ydata()) == 0
+
+
+def test_curves_have_a_line_a_run(tmp_path):
+    axes = figures.curves(make_table(tmp_path), "valid").axes[0]
+    data = [line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) == 3]
+    assert len(data) == 4 and any(np.isclose(y[1], 98.0) for y in data)
+
+
+def test_gap_is_valid_over_train(tmp_path):
+    axes = figures.gap(make_table(tmp_path)).axes[0]
+    data = [line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) == 3]
+    assert any(np.isclose(y[1], 120 / 60) for y in data)
+
+
+def test_save_all_writes_each_figure_twice(tmp_path):
+    figures.save_all(make_table(tmp_path / "runs"), tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {
+        "convergence.png",
+        "convergence.pdf",
+        "gap.png",
+        "convergence-gru-dropout0.3.pdf",
+    } <= names
+
+
+@pytest.mark.parametrize("kind", ["frequency", "position", "distance"])
+def test_breakdown_draws_perplexities_over_the_first_runs(tmp_path, kind):
+    table = make_table(tmp_path)
+    analysis = table["run"][1].analysis
+    analysis[kind] = [dict(row, loss=row["loss"] - 2) for row in analysis[kind]]
+    table["run"][1].write("analysis.json", analysis)
+    (axes,) = figures.breakdown(table, kind).axes
+    drawn = list(lines(axes).values())
+    np.testing.assert_allclose(drawn[0].get_ydata(), [1, 1])
+    np.testing.assert_allclose(drawn[1].get_ydata(), np.exp([-0.4, -0.2]))
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1–9\n403", "10+\n7"]
+    assert len(drawn) == 4
+
+
+def test_every_trial_is_a_point_over_each_choice():
+    table = pd.DataFrame(
+        {
+            "cell": ["lstm", "gru", "gru"],
+            "valid": [90.0, 95.0, 100.0],
+            "lr": [25.0, 20.0, 15.0],
+            "dropout": [0.4, 0.3, 0.0],
+            "weight_decay": [1e-5, 0.0, 2e-5],
+            "epochs": [30, 20, 5],
+            "tied": [True, False, False],
+        }
+    )
+    figure = figures.trials(table)
+    for place, choice in zip(figure.axes, figures.TRIED, strict=True):
+        points = {tuple(xy) for xy in place.collections[0].get_offsets().tolist()}
+        assert points == set(zip(table[choice], table["valid"], strict=True))
+    legend = figure.axes[0].get_legend().get_texts()
+    assert {text.get_text() for text in legend} == {"LSTM, tied", "GRU"}

@@ -1,0 +1,153 @@
+"""Publishing: what is copied of which study, what is refused, where the reports go."""
+
+from dataclasses import replace
+
+import pytest
+from test_answers import make_study
+from test_beyond import finish as write_records
+
+from ptb.errors import StudyError
+from ptb.recipes import recipe
+from ptb.report import publish as publishing
+from ptb.report.publish import publish, rebuild, report
+from ptb.runs.run import JUDGED, PUBLISHED, Run
+from ptb.runs.table import ADAPTED
+from ptb.setting import Setting
+from ptb.studies.architectures import FULL
+from ptb.studies.architectures import study as experiments
+from ptb.studies.named import STUDIES
+
+TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
+
+
+@pytest.fixture
+def rooms(tmp_path, monkeypatch):
+    """Folders of one's own for runs and records; nothing is rebuilt."""
+    monkeypatch.setattr(publishing, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(publishing, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(publishing, "rebuild", lambda name: None)
+    return tmp_path
+
+
+def finish(setting, folder):
+    """A run's folder as it is when all is done."""
+    write_records(folder, setting, 99.0)
+    for name in (*PUBLISHED, JUDGED):
+        if not (folder / setting.name / name).exists():
+            (folder / setting.name / name).write_text("{}")
+
+
+def test_an_unfinished_study_is_not_published(rooms, monkeypatch):
+    other = replace(TINY, seed=2)
+    monkeypatch.setitem(STUDIES, "demo", [TINY, other])
+    finish(TINY, rooms / "runs" / "demo")
+    with pytest.raises(StudyError, match=other.name):
+        publish("demo")
+    assert not (rooms / "records").exists()
+
+
+@pytest.mark.parametrize(("name", "left"), [("dropout", set()), ("long", {"weights.safetensors"})])
+def test_publishing_copies_the_records_and_of_one_study_the_weights(name, left, rooms, monkeypatch):
+    monkeypatch.setitem(STUDIES, name, [TINY])
+    finish(TINY, rooms / "runs" / name)
+    (rooms / "runs" / name / ADAPTED).write_text("[]")
+    publish(name)
+    assert (rooms / "records" / name / ADAPTED).read_text() == "[]"
+    published = {p.name for p in (rooms / "records" / name / TINY.name).iterdir()}
+    assert published == {*PUBLISHED, JUDGED} - left
+
+
+def test_damaged_records_are_named_and_what_was_published_stays(rooms, monkeypatch):
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    finish(TINY, rooms / "runs" / "demo")
+    publish("demo")
+    history = rooms / "runs" / "demo" / TINY.name / "history.csv"
+    whole = history.read_text()
+    history.write_text(whole[: len(whole) // 2])
+    with pytest.raises(StudyError, match=f"can't be published: {TINY.name}: history.csv is damag"):
+        publish("demo")
+    assert (rooms / "records" / "demo" / TINY.name / "history.csv").read_text() == whole
+
+
+def test_a_copy_that_fails_half_way_leaves_what_was_published(rooms, monkeypatch):
+    def full(source, target):
+        raise OSError("no space left")
+
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    finish(TINY, rooms / "runs" / "demo")
+    publish("demo")
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="no space left"):
+        broken.setattr("shutil.copyfile", full)
+        publish("demo")
+    assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()
+    publish("demo")
+    assert [path.name for path in (rooms / "records").iterdir()] == ["demo"]
+
+
+def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(rooms):
+    with pytest.raises(StudyError, match="no run of demo is there: python -m ptb study run demo"):
+        report("demo")
+
+
+def test_a_run_that_diverged_at_once_is_complete_and_published(rooms, monkeypatch):
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    folder = rooms / "runs" / "demo" / TINY.name
+    with Run(folder).writing(TINY) as run:
+        metrics = {"status": "diverged", "reason": "loss nan", "best_epoch": None}
+        run.finish(metrics | {"parameters": 7, "floor": {}, "types": 9})
+    (folder / "train.ipynb").write_text("executed")
+    publish("demo")
+    assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()
+
+
+def test_publishing_takes_any_scale_and_no_weights(rooms):
+    folder = rooms / "runs" / "architectures"
+    for setting in experiments("ptb", 0.1):
+        finish(setting, folder)
+    finish(FULL["3.2a"], folder)
+    finish(Setting(), folder)  # of another study
+    publish("architectures")
+    published = {path.name: path for path in (rooms / "records" / "architectures").iterdir()}
+    assert len(published) == 17 and Setting().name not in published
+    files = {path.name for path in published[FULL["3.2a"].name].iterdir()}
+    assert files == {*PUBLISHED, JUDGED} - {"weights.safetensors"}
+
+
+def test_rebuilding_writes_the_second_reports_pdf_and_the_readmes_tables(tmp_path, monkeypatch):
+    asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
+
+    def report(*arguments):
+        asked.append(arguments)
+        executed.write_text("executed")
+        executed.with_suffix(".pdf").write_text("printed")
+        return executed.with_suffix(".pdf")
+
+    for folder in (executed.parent, tmp_path / "report"):
+        folder.mkdir()
+    monkeypatch.setattr(publishing, "make_pdf", report)
+    monkeypatch.setattr(publishing, "ROOT", tmp_path)
+    monkeypatch.setattr(publishing, "with_tables", lambda readme: f"{readme}, with its tables")
+    (tmp_path / "README.md").write_text("old")
+    rebuild("architectures")
+    records = publishing.RECORDS / "architectures"
+    assert asked == [(records, "architectures.ipynb")]
+    assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
+    assert not executed.exists() and not (tmp_path / "figures").exists()
+    assert (tmp_path / "README.md").read_text() == "old, with its tables"
+
+
+def test_a_missing_experiment_is_named_and_nothing_published(rooms):
+    for setting in experiments("ptb", 0.1)[1:]:
+        finish(setting, rooms / "runs" / "architectures")
+    with pytest.raises(StudyError, match="not finished: 3.1a is still to train"):
+        publish("architectures")
+    assert not (rooms / "records").exists()
+
+
+def test_the_readmes_table_does_without_a_solution_where_all_runs_are_scaled(tmp_path, monkeypatch):
+    readme = (publishing.ROOT / "README.md").read_text()
+    assert "| valid | solution |" in publishing.with_tables(readme)
+    monkeypatch.setattr(publishing, "RECORDS", tmp_path)
+    make_study(tmp_path / "architectures", {"3.1a": 556.4}, scale=0.2)
+    table = publishing.with_tables(readme).split("<!-- experiments")[1].split("<!-- end")[0]
+    assert "| train | valid |\n" in table and "556.4" in table and "solution" not in table

@@ -1,0 +1,97 @@
+"""Temperature, ensemble, dynamic evaluation against loops written another way."""
+
+import json
+import math
+
+import pytest
+import torch
+from test_language_model import Torchs
+
+from ptb.__main__ import main
+from ptb.evaluation.perplexity import perplexity, token_losses
+from ptb.models.language_model import build
+from ptb.setting import Setting
+from ptb.studies import adaptation
+from ptb.studies.adaptation import dynamic_perplexity, ensemble, heated
+from ptb.training.train import train
+
+
+def make(vocabulary: int, **chosen):
+    torch.manual_seed(3)
+    setting = Setting("gru", embedding=6, hidden=6, init=0.6, **chosen)
+    return setting, build(setting, vocabulary)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_heated_probabilities_are_the_softmax_of_the_scaled_logits(tied):
+    _, model = make(9, tied=tied)
+    x, state = torch.randint(9, (4, 2)), model.initial_state(2)
+    before = model.logits(x, state)[0]
+    logits = heated(model, 1.3).logits(x, state)[0]
+    torch.testing.assert_close(logits, before / 1.3)
+    torch.testing.assert_close(model.logits(x, state)[0], before)  # the model is as it was
+
+
+def test_an_ensemble_averages_probabilities():
+    losses = [torch.tensor([1.0, 0.2]), torch.tensor([2.0, 3.0])]
+    expected = [-math.log((math.exp(-1) + math.exp(-2)) / 2)]
+    expected.append(-math.log((math.exp(-0.2) + math.exp(-3)) / 2))
+    assert ensemble(losses).tolist() == pytest.approx(expected)
+
+
+def test_without_a_rate_dynamic_evaluation_is_the_models_own(tiny_corpus):
+    _, model = make(len(tiny_corpus.words))
+    plain = perplexity(token_losses(model, tiny_corpus["valid"], rows=1))
+    found = dynamic_perplexity(model, tiny_corpus["valid"], lr=0.0, decay=0.0)
+    assert found == pytest.approx(plain, rel=1e-5)
+
+
+def test_a_rate_that_blows_the_weights_up_is_infinitely_bad(tiny_corpus):
+    _, model = make(len(tiny_corpus.words))
+    assert dynamic_perplexity(model, tiny_corpus["valid"], lr=1e5, decay=0.0) == math.inf
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2])
+def test_dynamic_evaluation_is_a_plain_loop_over_torchs_modules(decay, tiny_corpus):
+    setting, model = make(len(tiny_corpus.words))
+    ids = tiny_corpus["valid"][:42].long()
+    theirs = Torchs(setting, model.double()).double()
+    first = [p.detach().clone() for p in theirs.parameters()]
+    optimiser, state, total = torch.optim.SGD(theirs.parameters(), 0.5), None, 0.0
+    for n in range(0, 41, 5):
+        x, y = ids[n : n + 5][: 41 - n, None], ids[n + 1 : n + 6, None]
+        loss, state = theirs(x, y, state)
+        state = state.detach()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        total += loss.item() * len(y)
+        for p, start in zip(theirs.parameters(), first, strict=True):
+            p.data += decay * (start - p.data)
+    assert dynamic_perplexity(model, ids, 0.5, decay) == pytest.approx(math.exp(total / 41))
+
+
+def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
+    tmp_path, tiny_corpus, monkeypatch, capsys
+):
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    monkeypatch.setattr(adaptation, "load", lambda name: tiny_corpus)
+    settings = [Setting("gru", embedding=4, hidden=4, epochs=1, seed=n) for n in (1, 2)]
+    for setting in settings:
+        train(setting, tiny_corpus, tmp_path / "study" / setting.name)
+    assert main(["adapt", "study"]) == 0
+    rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert [row["kind"] for row in rows] == ["temperature", "dynamic evaluation"] * 2 + ["ensemble"]
+    assert all(math.isfinite(row[split]) for row in rows for split in ("valid", "test"))
+    assert all(row["environment"]["torch"] == torch.__version__ for row in rows)
+    assert main(["adapt", "study", settings[1].name]) == 0  # that run alone
+    rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert {row["run"] for row in rows} == {settings[1].name}  # of one model, no ensemble
+    assert main(["adapt", "study", "gru-dropout0-seed2"]) == 1
+    assert f"did you mean '{settings[1].name}'?" in capsys.readouterr().err
+
+
+def test_a_study_without_weights_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    assert main(["adapt", "nothing"]) == 1
+    assert "train the study first" in capsys.readouterr().err
