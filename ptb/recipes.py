@@ -62,6 +62,8 @@ def recipe(cell: str, dropout: float, corpus: str = "ptb", **chosen) -> Setting:
 
 
 def _best(cell: str, dropout: float, corpus: str) -> dict:
+    """What the tables above say of a cell; of one that they lack, nothing: the defaults stand."""
     if corpus == "embedded":
-        return _EMBEDDED[cell, dropout > 0]
-    return _PTB[cell, dropout > 0] | (_LONGER.get(cell, {}) if dropout > _MUCH else {})
+        return _EMBEDDED.get((cell, dropout > 0), {})
+    longer = _LONGER.get(cell, {}) if dropout > _MUCH else {}
+    return _PTB.get((cell, dropout > 0), {}) | longer
