@@ -19,13 +19,13 @@ EXAMPLES = """examples:
   python -m ptb score RUN "the company said it"           perplexity of a text, word by word
   python -m ptb sample RUN --prompt "the company"         let a trained model write
 RUN is a run's folder, as runs/dropout/NAME or report/records/dropout/NAME."""
-NAMES = {field.name: field for field in fields(Setting)}
+CHOICES = {field.name: field for field in fields(Setting)}
 
 
 # ---------------------------------------------------------------- train, trial
 def add_setting(parser: argparse.ArgumentParser) -> None:
     """An option for every choice of a Setting, by the notebooks' names: --weight-decay 1e-5."""
-    for name, field in NAMES.items():
+    for name, field in CHOICES.items():
         kind = _yes_or_no if field.type is bool else field.type
         default = f"default: {field.default!r}" if name in ("cell", "dropout", "corpus") else None
         parser.add_argument(
@@ -45,9 +45,9 @@ def chosen_setting(options) -> Setting:
     """The recipe's setting with what was chosen; raises SettingError."""
     from ptb.recipes import recipe
 
-    chosen = {name: getattr(options, name) for name in NAMES}
+    chosen = {name: getattr(options, name) for name in CHOICES}
     first = {name: chosen.pop(name) for name in ("cell", "dropout", "corpus")}
-    first = {n: NAMES[n].default if value is None else value for n, value in first.items()}
+    first = {n: CHOICES[n].default if value is None else value for n, value in first.items()}
     return recipe(**first, **chosen)
 
 

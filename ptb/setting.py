@@ -197,16 +197,13 @@ def _checked(name: str, kind: type, value):
         return check_choice(name, value)
     if kind is str or kind is bool:
         if not isinstance(value, kind):
-            raise SettingError(f"{name} = {value!r} must be a {_KINDS[kind]}: {_meant_kind(kind)}")
+            hint = "True or False" if kind is bool else "put it in quotes"
+            raise SettingError(f"{name} = {value!r} must be a {_KINDS[kind]}: {hint}")
         return value
     return check_number(name, kind, value)
 
 
 _KINDS = {str: "text", bool: "yes or no", int: "whole number", float: "number"}
-
-
-def _meant_kind(kind: type) -> str:
-    return "True or False" if kind is bool else "put it in quotes"
 
 
 def check_number(name: str, kind: type, value):

@@ -29,11 +29,10 @@ def gradient_flow(model, ids: Tensor, batch_size: int, bptt: int) -> dict[str, l
         "average": gradients.sum(1).norm(dim=1),
         "each": gradients.norm(dim=2).sum(1),
     }
-    return {name: list(map(_finite, values.tolist())) for name, values in norms.items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return {
+        name: [value if math.isfinite(value) else None for value in values.tolist()]
+        for name, values in norms.items()
+    }
 
 
 def state_gradients(model, x: Tensor, y: Tensor) -> Tensor:

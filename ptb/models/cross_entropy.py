@@ -16,12 +16,12 @@ from torch.autograd.function import once_differentiable
 from ptb.models.matmul import passing_product, product
 
 CHUNK = 175  # rows of logits in evaluation; 7 MB at 10,000 words
-ROWS = 40  # of exp(logits) in training; 1.6 MB, which stays in a core's cache
+CACHED_ROWS = 40  # of exp(logits) in training; 1.6 MB, which stays in a core's cache
 NATS = math.log(2)  # a bit
 SAFE = 1e20  # float32 holds sums of exponentials between 1/SAFE and SAFE, and their terms
 
 
-def token_losses(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
+def token_cross_entropies(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
     """Each target's cross-entropy in nats, (N,), from hidden (N, H), weight (V, H), bias (V,)."""
     chunks = zip(hidden.split(CHUNK), targets.split(CHUNK), strict=True)
     losses = [F.cross_entropy(product(h, weight.T, bias), y, reduction="none") for h, y in chunks]
@@ -36,7 +36,7 @@ def _exponentials(hidden, weight, bias, targets, shifted=False) -> tuple[Tensor,
     bias = bias / NATS
     table, biased = passing_product(hidden / NATS, weight.T, bias)
     sums, chosen = hidden.new_empty(2, len(hidden), 1)
-    rows = len(hidden) if hidden.is_cuda else ROWS
+    rows = len(hidden) if hidden.is_cuda else CACHED_ROWS
     for part, y, s, c in zip(*(t.split(rows) for t in (table, targets, sums, chosen)), strict=True):
         if not biased:
             part.add_(bias)

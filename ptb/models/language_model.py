@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ptb.errors import WeightsError
-from ptb.models.cross_entropy import augmented_loss, cross_entropy, token_losses
+from ptb.models.cross_entropy import augmented_loss, cross_entropy, token_cross_entropies
 from ptb.models.layers import Dropout, Linear, Recurrent, drop
 from ptb.models.transformer import DecoderLayer, positions
 from ptb.setting import Setting
@@ -46,7 +46,7 @@ class LanguageModel(nn.Module):
         """Each token's cross-entropy in nats, as y, and the state; y may be of the last steps."""
         hidden, state = self(x, state)
         rows = hidden[-len(y) :].flatten(0, 1)
-        losses = token_losses(rows, self.output.weight, self.output.bias, y.flatten())
+        losses = token_cross_entropies(rows, self.output.weight, self.output.bias, y.flatten())
         return losses.view_as(y), state
 
     def logits(self, x: Tensor, state: State) -> tuple[Tensor, State]:

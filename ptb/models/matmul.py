@@ -51,7 +51,10 @@ def add_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-LARGEST, LARGEST_ONCE = 2**30, 2**25  # bytes; an older glibc refuses a larger block's threshold
+LARGEST_BLOCK, LARGEST_BLOCK_BEFORE = (
+    2**30,
+    2**25,
+)  # bytes; an older glibc refuses a larger block's threshold
 
 
 def keep_memory() -> None:
@@ -62,8 +65,8 @@ def keep_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    if mallopt(M_MMAP_THRESHOLD, LARGEST) or mallopt(M_MMAP_THRESHOLD, LARGEST_ONCE):
-        mallopt(M_TRIM_THRESHOLD, LARGEST)  # alone it would freeze the other at 128 kB
+    if mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) or mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK_BEFORE):
+        mallopt(M_TRIM_THRESHOLD, LARGEST_BLOCK)  # alone it would freeze the other at 128 kB
 
 
 @cache
@@ -75,7 +78,7 @@ def take_spare_memory(size: int) -> None:
     torch.zeros(size, dtype=torch.uint8)
 
 
-class _Room(threading.local):
+class _Workspace(threading.local):
     """Memory that is taken again: fresh pages of 28 MB would cost some 7 ms a step."""
 
     def __init__(self):
@@ -88,7 +91,7 @@ class _Room(threading.local):
         return self.tensor
 
 
-_room = _Room()
+_workspace = _Workspace()
 
 
 def passing_product(a: Tensor, b: Tensor, bias: Tensor) -> tuple[Tensor, bool]:
@@ -99,4 +102,4 @@ def passing_product(a: Tensor, b: Tensor, bias: Tensor) -> tuple[Tensor, bool]:
     """
     if _by_onednn(a) or a.is_cuda:
         return product(a, b, bias), True
-    return product(a, b, out=_room(len(a), b.shape[1], a)), False
+    return product(a, b, out=_workspace(len(a), b.shape[1], a)), False

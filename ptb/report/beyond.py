@@ -12,12 +12,12 @@ from ptb.report.published import TABLE
 from ptb.runs.table import ADAPTED, find_runs, gather
 from ptb.setting import Setting
 from ptb.studies import ablation
-from ptb.studies.adaptation import PART, WINDOW
+from ptb.studies.adaptation import PART, UPDATE_EVERY
 
 ADAPTED_ABOUT = f"""The last rows are not single fixed models. A softmax *temperature* divides the
 logits.
 Under *dynamic evaluation* (Krause et al. 2018) a model goes on learning from what it has read: each
-window of {WINDOW} words is scored, and then the weights take a step of gradient descent at the
+window of {UPDATE_EVERY} words is scored, and then the weights take a step of gradient descent at the
 *rate*, and go the part *decay* of their way back to the trained ones. For this the split is read as
 one row. An *ensemble* averages its models' probabilities. All is chosen on validation, rate and
 decay on its first {PART:,} words, so their figures for validation are a little too good."""
@@ -58,7 +58,7 @@ def steps(folder: Path) -> pd.DataFrame:
     rows = _rows(folder)
     columns = {
         cell.upper(): _texts([rows.get(s) for s in ablation.steps(cell).values()])
-        for cell in ablation.CELLS
+        for cell in ablation.ABLATED
     }
     return pd.DataFrame({"model": list(ablation.steps("lstm"))} | columns)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from ptb.recipes import recipe
 from ptb.setting import Setting
 
-CELLS = ("lstm", "gru")
+ABLATED = ("lstm", "gru")
 DROPOUT, EPOCHS = 0.2, 10  # of every step of the ablation
 
 

@@ -22,12 +22,12 @@ from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import LanguageModel
 from ptb.runs.run import Run, environment, load_model, write_json
 from ptb.runs.table import ADAPTED, find_runs
-from ptb.training.trainer import LARGEST
+from ptb.training.trainer import LARGEST_LOSS
 
 TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)  # of dynamic evaluation, for the mean loss of a window
 DECAYS = (0.002, 0.0, 0.01)  # a window, towards the trained weights; rates meet the first
-WINDOW = 5  # tokens between updates, as in Krause et al.
+UPDATE_EVERY = 5  # tokens between updates, as in Krause et al.
 PART = 15_000  # tokens of validation that choose rate and decay: the whole would take hours
 
 
@@ -58,7 +58,7 @@ def dynamic_perplexity(model: LanguageModel, ids: Tensor, lr: float, decay: floa
     parameters = list(adapted.parameters())
     start = [p.detach().clone() for p in parameters]
     state, total = adapted.initial_state(1), 0.0
-    for x, y in windows(ids, 1, WINDOW):
+    for x, y in windows(ids, 1, UPDATE_EVERY):
         loss, state = adapted.loss(x, y, state)
         total += loss.item() * len(y)
         gradients = torch.autograd.grad(loss, parameters)
@@ -66,7 +66,7 @@ def dynamic_perplexity(model: LanguageModel, ids: Tensor, lr: float, decay: floa
             torch._foreach_add_(parameters, gradients, alpha=-lr)
             torch._foreach_lerp_(parameters, start, decay)
     mean = total / (len(ids) - 1)
-    return math.exp(mean) if mean < LARGEST else math.inf
+    return math.exp(mean) if mean < LARGEST_LOSS else math.inf
 
 
 def _at_best_temperature(model: LanguageModel, corpus: Corpus) -> dict:
@@ -109,7 +109,7 @@ def adapt(runs: list[Run]) -> list[dict]:
     corpus = load(runs[0].setting.corpus)
     models, rows = [load_model(run, corpus) for run in runs], []
     for run, model in zip(runs, models, strict=True):
-        # a Transformer, which carries no state, would see WINDOW words and no more
+        # a Transformer, which carries no state, would see UPDATE_EVERY words and no more
         for way in (_at_best_temperature, _dynamically)[: 1 if model.window else 2]:
             rows.append({"run": run.folder.name} | _recorded(way, model, corpus))
             print(rows[-1], flush=True)

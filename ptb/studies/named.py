@@ -10,7 +10,7 @@ STUDIES = {
     "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
     "seeds": [recipe(cell, dropout, seed=2) for cell, dropout in FOUR if dropout],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
-    "ablation": [s for cell in ablation.CELLS for s in ablation.steps(cell).values()],
+    "ablation": [s for cell in ablation.ABLATED for s in ablation.steps(cell).values()],
     "beyond": ablation.FINALISTS,
     "architectures": experiments("ptb"),
     "demo-architectures": experiments("embedded", DEMO),

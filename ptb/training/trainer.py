@@ -28,7 +28,7 @@ def check_device(device) -> None:
         raise SettingError("device = 'cuda' needs a GPU and a torch built for it: use 'cpu'")
 
 
-LARGEST = math.log(sys.float_info.max)  # a mean loss beyond it has no finite perplexity
+LARGEST_LOSS = math.log(sys.float_info.max)  # a mean loss beyond it has no finite perplexity
 
 
 def _values(parameter: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class Trainer:
         for n, (x, y) in enumerate(batches):
             loss, state = self.step(x, y, state, n / len(batches))
             total, tokens = total + loss.item() * y.numel(), tokens + y.numel()
-            if not total / tokens < LARGEST:
+            if not total / tokens < LARGEST_LOSS:
                 raise Diverged(f"loss {loss.item()} at step {n + 1} of epoch {self.epoch + 1}")
             if on_step:
                 on_step(self.epoch, (n + 1) / len(batches), math.exp(total / tokens))

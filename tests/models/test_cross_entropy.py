@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from ptb.models import cross_entropy as loss
-from ptb.models.cross_entropy import augmented_loss, cross_entropy, token_losses
+from ptb.models.cross_entropy import augmented_loss, cross_entropy, token_cross_entropies
 
 SIZES = [(1, 1, 2), (3, 2, 5), (4, 3, 7), (5, 6, 3), (8, 1, 9), (13, 4, 11)]  # N, H, V
 
@@ -16,7 +16,7 @@ SIZES = [(1, 1, 2), (3, 2, 5), (4, 3, 7), (5, 6, 3), (8, 1, 9), (13, 4, 11)]  # 
 def small_chunks(monkeypatch):
     """Chunks of four rows: the sizes above lie on both sides of their boundaries."""
     monkeypatch.setattr(loss, "CHUNK", 4)
-    monkeypatch.setattr(loss, "ROWS", 4)
+    monkeypatch.setattr(loss, "CACHED_ROWS", 4)
 
 
 def make(sizes, dtype=torch.float64):
@@ -105,14 +105,14 @@ def test_token_losses_are_torchs_without_the_mean(sizes, small_chunks):
     expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="none")
     with torch.no_grad():
         torch.testing.assert_close(
-            token_losses(hidden, weight, bias, targets), expected, rtol=1e-10, atol=1e-10
+            token_cross_entropies(hidden, weight, bias, targets), expected, rtol=1e-10, atol=1e-10
         )
 
 
 def test_mean_of_token_losses_is_the_fused_loss():
     case = make((400, 8, 50), torch.float32)
     with torch.no_grad():
-        losses = token_losses(*case)
+        losses = token_cross_entropies(*case)
     assert losses.shape == (400,)
     torch.testing.assert_close(losses.mean(), cross_entropy(*case).detach())
 

@@ -13,7 +13,7 @@ from ptb.setting import Setting
 from ptb.studies import ablation
 from ptb.studies.named import STUDIES
 
-PLAIN = {cell: next(iter(ablation.steps(cell).values())) for cell in ablation.CELLS}
+PLAIN = {cell: next(iter(ablation.steps(cell).values())) for cell in ablation.ABLATED}
 
 
 def finish(folder, setting, valid):
@@ -33,7 +33,7 @@ def changes(before: Setting, after: Setting) -> dict:
     return {name: after[name] for name in after if after[name] != before[name]}
 
 
-@pytest.mark.parametrize("cell", ablation.CELLS)
+@pytest.mark.parametrize("cell", ablation.ABLATED)
 def test_each_step_adds_one_thing_to_the_one_before(cell):
     plain, tied, projected = ablation.steps(cell).values()
     assert changes(plain, tied) == {"tied": True}
