@@ -138,6 +138,16 @@ def adapt(options) -> int:
     return 0
 
 
+def baselines(options) -> int:
+    """Measures n-gram models on Penn Treebank: report/baselines.json."""
+    from ptb.data.corpora import load
+    from ptb.studies.baselines import write_baselines
+
+    for row in write_baselines(load("ptb")):
+        print(f"{row['model']}: {row['valid']['perplexity']:.2f} / {row['test']['perplexity']:.2f}")
+    return 0
+
+
 # ---------------------------------------------------------------- score, sample
 def _loaded(options):
     """A run's corpus and its model with the saved weights."""
@@ -229,6 +239,8 @@ def parser() -> argparse.ArgumentParser:
     later = command(adapt, "adapt beyond")
     later.add_argument("study", help="the name of a study in runs/")
     later.add_argument("runs", nargs="*", metavar="RUN", help="of its folders (default: all)")
+
+    command(baselines, "baselines")
 
     text = command(score, 'score runs/dropout/NAME "the company said it"')
     text.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")

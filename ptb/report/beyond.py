@@ -17,9 +17,9 @@ from ptb.studies.adaptation import PART, UPDATE_EVERY
 ADAPTED_ABOUT = f"""The last rows are not single fixed models. A softmax *temperature* divides the
 logits.
 Under *dynamic evaluation* (Krause et al. 2018) a model goes on learning from what it has read: each
-window of {UPDATE_EVERY} words is scored, and then the weights take a step of gradient descent at the
-*rate*, and go the part *decay* of their way back to the trained ones. For this the split is read as
-one row. An *ensemble* averages its models' probabilities. All is chosen on validation, rate and
+window of {UPDATE_EVERY} words is scored, and then the weights take a step of gradient descent at
+the *rate*, and go the part *decay* of their way back to the trained ones. For this the split is
+read as one row. An *ensemble* averages its models' probabilities. All is chosen on validation, rate and
 decay on its first {PART:,} words, so their figures for validation are a little too good."""
 ABOUT = """### Beyond the exercise
 
