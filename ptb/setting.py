@@ -20,7 +20,7 @@ DEVICES = ("cpu", "cuda")
 # the reset gate has a check of its own
 RECURRENT_ONLY = (
     "tied", "init", "biases", "initial", "same_mask", "word_dropout", "weight_drop", "augmented",
-    "projected",
+    "projected", "carried",
 )  # fmt: skip
 TRANSFORMER_ONLY = ("heads", "feedforward", "attention_dropout")
 # lowest and highest value, and whether the highest itself is allowed
@@ -84,6 +84,10 @@ class Setting:
     bptt: int = 35  # T, words in a window
     batch_size: int = 20  # B, rows read side by side
     epochs: int = 4
+    carried: bool = (
+        True  # in training a window begins with the state that the one before ended with
+    )
+    random_offset: bool = True  # each epoch starts at an offset drawn anew, else at the first word
 
     # ------------------------------------------------------------ the optimiser
     optimiser: str = "sgd"  # an entry of `ptb.training.optim.OPTIMISERS`

@@ -33,7 +33,7 @@ def cells(notebook: str) -> list[str]:
 def run_cells(tmp_path, monkeypatch):
     """Executes a notebook's first two cells, with other values between them, as papermill does."""
     monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns_hidden={}))
-    for module in (notebook, runs):
+    for module in (pu, notebook, runs):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
 
     def run(notebook, **chosen):

@@ -135,7 +135,7 @@ OTHER = {
     "reset": "before", "heads": 4, "feedforward": 800, "attention_dropout": 0.0,
     "biases": 1, "initial": "exercise", "experiment": "3.1a", "scale": 0.5,
     "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
-    "augmented": 0.1, "projected": True,
+    "augmented": 0.1, "projected": True, "carried": False, "random_offset": False,
 }  # fmt: skip
 
 

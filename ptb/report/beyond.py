@@ -19,8 +19,8 @@ logits.
 Under *dynamic evaluation* (Krause et al. 2018) a model goes on learning from what it has read: each
 window of {UPDATE_EVERY} words is scored, and then the weights take a step of gradient descent at
 the *rate*, and go the part *decay* of their way back to the trained ones. For this the split is
-read as one row. An *ensemble* averages its models' probabilities. All is chosen on validation, rate and
-decay on its first {PART:,} words, so their figures for validation are a little too good."""
+read as one row. An *ensemble* averages its models' probabilities. All is chosen on validation,
+rate and decay on its first {PART:,} words, so their figures for validation are a little too good."""
 ABOUT = """### Beyond the exercise
 
 The same two layers of 200 units, with what the exercise leaves out. The output matrix can be the

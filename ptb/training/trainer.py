@@ -154,12 +154,14 @@ class Trainer:
     def _train_epoch(self, on_step) -> tuple[float, int]:
         """The mean running loss and the number of tokens of one pass over the training split."""
         setting, ids = self.setting, self.splits["train"]
-        offset = int(torch.randint(offsets(setting, ids), ()))
+        offset = int(torch.randint(offsets(setting, ids), ())) if setting.random_offset else 0
         batches = windows(ids, setting.batch_size, setting.bptt, offset)
-        state, total, tokens = self.model.initial_state(setting.batch_size), 0.0, 0
+        zero = self.model.initial_state(setting.batch_size)
+        state, total, tokens = zero, 0.0, 0
         self.model.train()
         for n, (x, y) in enumerate(batches):
-            loss, state = self.step(x, y, state, n / len(batches))
+            loss, after = self.step(x, y, state, n / len(batches))
+            state = after if setting.carried else zero
             total, tokens = total + loss.item() * y.numel(), tokens + y.numel()
             if not total / tokens < LARGEST_LOSS:
                 raise Diverged(f"loss {loss.item()} at step {n + 1} of epoch {self.epoch + 1}")

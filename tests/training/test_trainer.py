@@ -173,3 +173,45 @@ def test_averaged_weights_are_what_is_evaluated(tiny_setting, tiny_corpus):
         within = perplexity(token_losses(trainer.model, tiny_corpus["valid"]))
     assert row["valid"] == within
     assert within != pytest.approx(without, rel=1e-3)
+
+
+# ---------------------------------------------------------------- how an epoch reads
+def windows_of_an_epoch(setting, corpus, monkeypatch) -> list[tuple]:
+    """(x, state before, state after) of each step of a first epoch."""
+    seen, step = [], Trainer.step
+
+    def recorded(self, x, y, state, fraction):
+        loss, after = step(self, x, y, state, fraction)
+        seen.append((x, state[0][0], after[0][0]))
+        return loss, after
+
+    monkeypatch.setattr(Trainer, "step", recorded)
+    Trainer(setting, corpus).run_epoch()
+    return seen
+
+
+def test_a_state_is_carried_from_window_to_window_or_is_zero_in_each(
+    tiny_setting, tiny_corpus, monkeypatch
+):
+    seen = windows_of_an_epoch(tiny_setting(), tiny_corpus, monkeypatch)
+    for (_, _, after), (_, before, _) in zip(seen, seen[1:], strict=False):
+        assert torch.equal(after, before) and before.any()
+    monkeypatch.undo()
+    seen = windows_of_an_epoch(tiny_setting(carried=False), tiny_corpus, monkeypatch)
+    assert len(seen) > 3 and not any(before.any() for _, before, _ in seen)
+
+
+def test_epochs_begin_at_an_offset_drawn_anew_or_at_the_first_word(
+    tiny_setting, tiny_corpus, monkeypatch
+):
+    firsts = set()
+    for seed in range(8):
+        (x, *_), *_ = windows_of_an_epoch(tiny_setting(seed=seed), tiny_corpus, monkeypatch)
+        monkeypatch.undo()
+        firsts.add(tuple(x[:, 0].tolist()))
+    assert len(firsts) > 1
+    for seed in range(3):
+        setting = tiny_setting(seed=seed, random_offset=False)
+        (x, *_), *_ = windows_of_an_epoch(setting, tiny_corpus, monkeypatch)
+        monkeypatch.undo()
+        assert torch.equal(x[:, 0], tiny_corpus["train"][: len(x)].long())
