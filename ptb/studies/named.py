@@ -4,11 +4,15 @@ from ptb.recipes import FOUR, LONG, recipe
 from ptb.studies import ablation
 from ptb.studies.architectures import DEMO
 from ptb.studies.architectures import study as experiments
+from ptb.studies.factors import OVERFITTING, factors
 
+SEEDS = (2, 3, 4, 5)  # beside the quick recipes' own, 1
 STUDIES = {
     "dropout": [recipe(cell, dropout) for cell, dropout in FOUR],
     "long": [recipe(cell, dropout, **best) for (cell, dropout), best in LONG.items()],
-    "seeds": [recipe(cell, dropout, seed=2) for cell, dropout in FOUR if dropout],
+    "seeds": [recipe(cell, dropout, seed=seed) for seed in SEEDS for cell, dropout in FOUR],
+    "factors": list(factors().values()),
+    "overfitting": OVERFITTING,
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
     "ablation": [s for cell in ablation.ABLATED for s in ablation.steps(cell).values()],
     "beyond": ablation.FINALISTS,
