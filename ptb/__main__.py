@@ -183,10 +183,11 @@ def sample(options) -> int:
 
     temperature = check_number("temperature", float, options.temperature)
     length = check_number("length", int, options.length)
+    seed = check_number("seed", int, options.seed)
     corpus, model = _loaded(options)
     prompt = encode(corpus, options.prompt)
     start = torch.tensor([corpus.index[EOS], *prompt])
-    generator = torch.Generator().manual_seed(options.seed)
+    generator = torch.Generator().manual_seed(seed)
     ids = generate(model, start, length, temperature, generator)
     print(corpus.text([*prompt, *ids]).replace(f" {EOS}", "\n").replace("\n ", "\n"))
     return 0
@@ -246,7 +247,9 @@ def parser() -> argparse.ArgumentParser:
     text.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
     text.add_argument("text", nargs="*", help="a sentence each (default: standard input, by line)")
     text.add_argument(
-        "--independent", action="store_true", help="the sentences do not follow one another"
+        "--independent",
+        action="store_true",
+        help="the sentences do not follow one another; before RUN or behind the text",
     )
 
     writer = command(sample, 'sample runs/dropout/NAME --prompt "the company" --temperature 0.7')

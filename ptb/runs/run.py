@@ -142,7 +142,7 @@ class Run:
 
     @property
     def texts(self) -> list[dict]:
-        """Texts from distinct starts (`ptb.evaluation.generation.write_texts`); none in older runs."""
+        """Texts from distinct starts (`generation.write_texts`); none in older runs."""
         return self._json("texts.json") if (self.folder / "texts.json").exists() else []
 
     @property
