@@ -49,16 +49,6 @@ def readme_results(table: pd.DataFrame) -> str:
     return markdown(frame[["setting", "train", "valid", "test", "bar", "best epoch", "minutes"]])
 
 
-def readme_commands(table: pd.DataFrame) -> str:
-    """The README's table of how to train each setting, what it costs and what it reaches."""
-    frame = perplexities(table)
-    frame["command, in `notebooks/`"] = [
-        f"`papermill train.ipynb out.ipynb -p cell {cell} -p dropout {dropout:g}`"
-        for cell, dropout in zip(table["cell"], table["dropout"], strict=True)
-    ]
-    return markdown(frame[["setting", "command, in `notebooks/`", "minutes", "valid", "test"]])
-
-
 def markdown(frame: pd.DataFrame) -> str:
     """A frame of text as a table in Markdown."""
     rows = [frame.columns, ["---"] * len(frame.columns), *frame.to_numpy()]

@@ -3,23 +3,29 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import papermill
 
 from ptb.errors import StudyError
 from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS
+from ptb.recipes import recipe
 from ptb.report import figures
 from ptb.report.beyond import reached
 from ptb.report.experiments import experiments, results
-from ptb.report.findings import markdown, readme_commands, readme_results
+from ptb.report.figures import label
+from ptb.report.findings import markdown, minutes, readme_results
 from ptb.report.published import beside, recorded
 from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED, faults, find_runs
 from ptb.setting import Setting
 from ptb.studies.named import MAIN, SECOND, STUDIES
 
-IN_README = ["run", "model", "step", "B", "p", "par.", "s", "best", "train", "valid", "solution"]
+EXPERIMENT_COLUMNS = [
+    "run", "model", "step", "B", "p", "par.", "s", "best", "train", "valid", "solution",
+]  # fmt: skip
 
 
 def report(study: str) -> Path:
@@ -88,15 +94,15 @@ def _part(setting: Setting) -> str:
 
 
 def rebuild(study: str) -> Path:
-    """The published report of a study's exercise, and the README's tables, from records alone.
+    """The published report of a study's exercise, and the pages' tables, from records alone.
 
     Of the first exercise the figures too.
     """
     study = study if study in SECOND else MAIN
     if study == MAIN:
         figures.save_all(recorded(MAIN), ROOT / "figures")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (ROOT / "README.md").write_text(with_tables(readme), encoding="utf-8")
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
     pdf = make_pdf(RECORDS / study, notebook(study))
     pdf.with_suffix(".ipynb").unlink()
     return pdf.replace(published_pdf(study))
@@ -107,18 +113,52 @@ def published_pdf(study: str) -> Path:
     return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
 
 
-def with_tables(readme: str) -> str:
-    """The README with its tables as the records have them, each between its two marks."""
-    four, all_runs = recorded(MAIN), experiments(find_runs(RECORDS / "architectures"))
-    tables = {
-        "results": readme_results(four),
-        "commands": readme_commands(four),
-        "published": markdown(beside()),
-        "beyond": markdown(reached(RECORDS / "beyond")),
-        "experiments": markdown(results(all_runs).filter(IN_README)),
-    }
-    for name, text in tables.items():
+def with_tables(page: str) -> str:
+    """A page of Markdown with the tables that it has marks for as the records have them."""
+    for name, written in TABLES.items():
         begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
-        before, rest = readme.split(begin)
-        readme = before + begin + text + end + rest.split(end)[1]
-    return readme
+        if begin in page:
+            before, rest = page.split(begin)
+            page = before + begin + written() + end + rest.split(end)[1]
+    return page
+
+
+def training_commands() -> pd.DataFrame:
+    """The papermill command of each published run of the four settings, and its weights."""
+    rows = []
+    for study, name in ((MAIN, "quick"), ("long", "long")):
+        for row in recorded(study).to_dict("records"):
+            setting, folder = row["run"].setting, row["run"].folder
+            rows.append(
+                {
+                    "setting": label(setting),
+                    "recipe": name,
+                    "command, in `notebooks/`": _papermill(setting),
+                    "minutes": minutes(row["minutes"]),
+                    "weights": f"`{folder.name}`" if study == MAIN else "–",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _second_results() -> pd.DataFrame:
+    runs = experiments(find_runs(RECORDS / "architectures"))
+    return results(runs).filter(EXPERIMENT_COLUMNS)
+
+
+def _papermill(setting: Setting) -> str:
+    """The command that trains a setting: cell, dropout, and what differs from their recipe."""
+    usual = recipe(setting.cell, setting.dropout, setting.corpus)
+    chosen = {"cell": setting.cell, "dropout": f"{setting.dropout:g}"}
+    chosen |= {name: v for name, v in asdict(setting).items() if v != getattr(usual, name)}
+    words = [f"-p {name} {value}" for name, value in chosen.items()]
+    return f"`papermill train.ipynb out.ipynb {' '.join(words)}`"
+
+
+TABLES = {  # by the name in the marks
+    "results": lambda: readme_results(recorded(MAIN)),
+    "published": lambda: markdown(beside()),
+    "commands": lambda: markdown(training_commands()),
+    "beyond": lambda: markdown(reached(RECORDS / "beyond")),
+    "experiments": lambda: markdown(_second_results()),
+}

@@ -113,7 +113,7 @@ def test_publishing_takes_any_scale_and_no_weights(rooms):
     assert files == {*PUBLISHED, JUDGED} - {"weights.safetensors"}
 
 
-def test_rebuilding_writes_the_second_reports_pdf_and_the_readmes_tables(tmp_path, monkeypatch):
+def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(tmp_path, monkeypatch):
     asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
 
     def report(*arguments):
@@ -126,14 +126,17 @@ def test_rebuilding_writes_the_second_reports_pdf_and_the_readmes_tables(tmp_pat
         folder.mkdir()
     monkeypatch.setattr(publishing, "make_pdf", report)
     monkeypatch.setattr(publishing, "ROOT", tmp_path)
-    monkeypatch.setattr(publishing, "with_tables", lambda readme: f"{readme}, with its tables")
-    (tmp_path / "README.md").write_text("old")
+    monkeypatch.setattr(publishing, "with_tables", lambda page: f"{page}, with its tables")
+    pages = tmp_path / "README.md", tmp_path / "docs" / "second-exercise.md"
+    for page in pages:
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("old")
     rebuild("architectures")
     records = publishing.RECORDS / "architectures"
     assert asked == [(records, "architectures.ipynb")]
     assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
     assert not executed.exists() and not (tmp_path / "figures").exists()
-    assert (tmp_path / "README.md").read_text() == "old, with its tables"
+    assert [page.read_text() for page in pages] == ["old, with its tables"] * 2
 
 
 def test_a_missing_experiment_is_named_and_nothing_published(rooms):
@@ -144,10 +147,12 @@ def test_a_missing_experiment_is_named_and_nothing_published(rooms):
     assert not (rooms / "records").exists()
 
 
-def test_the_readmes_table_does_without_a_solution_where_all_runs_are_scaled(tmp_path, monkeypatch):
-    readme = (publishing.ROOT / "README.md").read_text()
-    assert "| valid | solution |" in publishing.with_tables(readme)
+def test_the_table_of_experiments_does_without_a_solution_where_all_runs_are_scaled(
+    tmp_path, monkeypatch
+):
+    page = (publishing.ROOT / "docs" / "second-exercise.md").read_text()
+    assert "| valid | solution |" in publishing.with_tables(page)
     monkeypatch.setattr(publishing, "RECORDS", tmp_path)
     make_study(tmp_path / "architectures", {"3.1a": 556.4}, scale=0.2)
-    table = publishing.with_tables(readme).split("<!-- experiments")[1].split("<!-- end")[0]
+    table = publishing.with_tables(page).split("<!-- experiments")[1].split("<!-- end")[0]
     assert "| train | valid |\n" in table and "556.4" in table and "solution" not in table

@@ -1,31 +1,67 @@
-"""The commands that the README shows do what it says, as far as they are short."""
+"""README.md and docs/: their commands, their links, their tables, the places that they name."""
 
+import ast
 import json
 import os
 import re
 import shlex
+from pathlib import Path
 
+import nbformat
 import pytest
-from test_notebooks import ONE_THREAD, TINY, command, parameters
+from test_notebooks import NOTEBOOKS, ONE_THREAD, TINY, command, parameters
 
-from ptb.__main__ import parser
+from ptb.__main__ import chosen_setting, chosen_study, parser
+from ptb.data.corpora import CORPORA
 from ptb.paths import RECORDS, ROOT
-from ptb.report.publish import with_tables
+from ptb.recipes import recipe
+from ptb.report.publish import TABLES, with_tables
 from ptb.runs.table import find_runs
+from ptb.setting import NAMES
+from ptb.studies.named import STUDIES
 
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, re.M | re.S)
-COMMANDS = [
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+README = TEXTS["README.md"]
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+BLOCKS = [block for text in TEXTS.values() for block in FENCED.findall(text)]
+LINES = {
     line.split("  #")[0].strip()
     for kind, block in BLOCKS
     if kind == "sh"
     for line in block.splitlines()
+}
+PROGRAMS = r"(?:make|papermill|nbconvert|python -m ptb) "
+INLINE = {code for text in TEXTS.values() for code in re.findall(rf"`({PROGRAMS}[^`\n]+)`", text)}
+COMMANDS = sorted(LINES | INLINE)
+MAKE = [line for line in COMMANDS if line.startswith("make ")]
+PTB = [line for line in COMMANDS if re.match(r"(\.venv/bin/)?python -m ptb ", line)]
+PAPERMILL = [line for line in COMMANDS if line.startswith("papermill ")]
+TRAIN = [line for line in PAPERMILL if line.startswith("papermill train.ipynb ")]
+NBCONVERT = [line for line in COMMANDS if line.startswith("nbconvert ")]
+SET_UP = [  # each runs whenever somebody sets the project up and tests it
+    "python3 -m venv .venv",
+    ".venv/bin/python -m pip install --requirement requirements.txt",
+    ".venv/bin/python -m pytest -q",
 ]
-MAKE = sorted({line for line in COMMANDS if line.startswith("make ")})
-PAPERMILL = sorted({*re.findall(r"papermill train\.ipynb [^`#\n]*[^`#\s]", README)})
-RATES = re.compile(r"-p dropout \S+")
-DIFFERENT = {RATES.sub("", line).strip(): line for line in PAPERMILL}  # in more than a rate
-MODULES = sorted({line for line in COMMANDS if line.startswith("python -m ptb ")})
+
+
+def given(line: str) -> dict[str, str]:
+    """The parameters that a papermill line gives."""
+    words = shlex.split(line)
+    places = [i for i, word in enumerate(words) if word == "-p"]
+    return {words[i + 1]: words[i + 2] for i in places}
+
+
+# A line for each combination of parameters is executed; the values of all are checked.
+BY_NAMES = {frozenset(given(line)): line for line in TRAIN}
+
+
+# ---------------------------------------------------------------- commands
+def test_every_command_is_of_a_kind_that_is_tested_here():
+    assert set(COMMANDS) == {*MAKE, *PTB, *PAPERMILL, *NBCONVERT, *SET_UP}
+    assert {"make demo", "make test", "nbconvert report.ipynb --to pdf"} <= set(COMMANDS)
+    assert len(TRAIN) >= 8 and len(PTB) >= 10
 
 
 @pytest.mark.parametrize("line", MAKE)
@@ -33,8 +69,23 @@ def test_make_targets_exist(line):
     assert os.system(f"cd '{ROOT}' && {line} --dry-run > /dev/null 2>&1") == 0
 
 
-@pytest.mark.parametrize("line", DIFFERENT.values())
-def test_papermill_lines_run(line, tmp_path):
+@pytest.mark.parametrize("line", PTB)
+def test_module_commands_take_their_arguments(line):
+    """Parsed and checked; the work itself is too long for a test."""
+    options = parser().parse_args(shlex.split(line)[3:])
+    name = options.command.__name__
+    if name in ("train", "trial"):
+        chosen_setting(options)
+    elif name == "study":
+        assert options.study.isupper() or chosen_study(options)  # STUDY and NAME are placeholders
+    elif name == "adapt":
+        assert options.study in STUDIES
+    elif name in ("score", "sample"):
+        assert (ROOT / options.run / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize("line", BY_NAMES.values())
+def test_papermill_lines_train(line, tmp_path):
     """On the embedded corpus, in a tiny size."""
     small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD)
     words = [str(tmp_path / word) if word.startswith("out") else word for word in shlex.split(line)]
@@ -43,21 +94,63 @@ def test_papermill_lines_run(line, tmp_path):
     assert (tmp_path / "run" / "metrics.json").exists()
 
 
-@pytest.mark.parametrize("line", MODULES)
-def test_module_commands_take_their_arguments(line):
-    """Parsed; the work itself is too long for a test."""
-    assert parser().parse_args(shlex.split(line)[3:]).command
+@pytest.mark.parametrize("line", TRAIN)
+def test_papermill_lines_make_a_setting(line):
+    chosen = {name: value for name, value in given(line).items() if name in NAMES}
+    numbers = {name: float(v) if re.fullmatch(r"[\d.e-]+", v) else v for name, v in chosen.items()}
+    if numbers.get("corpus") not in (None, *CORPORA):
+        del numbers["corpus"]  # a folder of the reader's
+    assert recipe(**{"cell": "lstm", "dropout": 0.0} | numbers)
 
 
-def test_all_kinds_of_commands_are_shown():
-    assert {"make demo", "make test"} <= set(MAKE)
-    assert len(PAPERMILL) >= 4 and MODULES
-    assert "jupyter nbconvert report.ipynb --to pdf" in COMMANDS
+@pytest.mark.parametrize("line", PAPERMILL)
+def test_papermill_lines_give_parameters_of_the_notebook(line):
+    cells = nbformat.read(NOTEBOOKS / shlex.split(line)[1], 4).cells
+    (source,) = (c.source for c in cells if "parameters" in c.metadata.get("tags", ()))
+    known = {node.targets[0].id for node in ast.parse(source).body}
+    assert given(line).keys() <= known
+
+
+@pytest.mark.parametrize("line", NBCONVERT)
+def test_nbconvert_lines_name_a_notebook_and_a_format(line):
+    _, notebook, option, form = shlex.split(line)
+    assert notebook == "out.ipynb" or (NOTEBOOKS / notebook).exists()
+    assert option == "--to" and form in ("pdf", "latex", "html")
+
+
+def test_the_table_of_commands_trains_what_is_published():
+    """By the recipe and what the line adds, to the run's very name."""
+    table = README.split("<!-- commands")[1].split("<!-- end")[0]
+    names = set()
+    for line in re.findall(r"`(papermill [^`]+)`", table):
+        values = {"cell": given(line)["cell"]}
+        values |= {n: float(v) for n, v in given(line).items() if n != "cell"}
+        names.add(recipe(**values).name)
+    published = [find_runs(RECORDS / study) for study in ("dropout", "long")]
+    assert names == {run.folder.name for runs in published for run in runs}
 
 
 def test_the_run_to_evaluate_is_published():
     (folder,) = re.findall(r"papermill evaluate\.ipynb .* -p run \.\./(\S+)", README)
     assert (ROOT / folder / "weights.safetensors").exists()
+
+
+def test_the_python_lines_run(ptb_folder, capsys):
+    """The snippet that loads saved weights prints the recorded perplexity."""
+    (snippet,) = (block for kind, block in BLOCKS if kind == "python")
+    exec(compile(snippet, "docs", "exec"), {})
+    best = min(find_runs(RECORDS / "dropout"), key=lambda run: run.metrics["valid"]["perplexity"])
+    printed = float(capsys.readouterr().out.split()[-1])
+    assert printed == pytest.approx(best.metrics["valid"]["perplexity"], rel=1e-4)
+
+
+# ---------------------------------------------------------------- tables and numbers
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_is_the_records_and_stands_once(name):
+    begin, end = f"<!-- {name}: written by make publish -->", f"<!-- end of {name} -->"
+    (page,) = (text for text in TEXTS.values() if begin in text)
+    assert page.count(begin) == page.count(end) == 1
+    assert with_tables(page) == page
 
 
 def test_the_table_of_speeds_is_the_benchmarks():
@@ -67,17 +160,71 @@ def test_the_table_of_speeds_is_the_benchmarks():
         ours = f"{row['ours_tokens_per_second']:,.0f} ({row['over_plain']:.1f}×)"
         cells = [f"{row['plain_tokens_per_second']:,.0f}", ours]
         cells += [f"{row['limit_tokens_per_second']:,.0f}", f"{row['limit_share']:.0%}"]
-        assert f"| {' | '.join(cells)} |" in README
+        assert f"| {' | '.join(cells)} |" in TEXTS["docs/speed.md"]
 
 
-def test_tables_are_the_records():
-    assert with_tables(README) == README
+def test_the_perplexities_to_expect_are_the_records():
+    settings = {}
+    for run in find_runs(RECORDS / "dropout"):
+        found = run.metrics["valid"]["perplexity"]
+        settings[run.setting.cell, run.setting.dropout > 0] = f"{found:.0f}"
+    four = [settings[cell, p] for p in (False, True) for cell in ("lstm", "gru")]
+    said = "of {} (LSTM) and {} (GRU) without dropout, and of {} and {} with it".format(*four)
+    assert said in README
 
 
-def test_the_python_lines_run(ptb_folder, capsys):
-    """The snippet that loads saved weights prints the recorded perplexity."""
-    (snippet,) = (block for kind, block in BLOCKS if kind == "python")
-    exec(compile(snippet, "README.md", "exec"), {})
-    best = min(find_runs(RECORDS / "dropout"), key=lambda run: run.metrics["valid"]["perplexity"])
-    printed = float(capsys.readouterr().out.split()[-1])
-    assert printed == pytest.approx(best.metrics["valid"]["perplexity"], rel=1e-4)
+def test_what_goes_beyond_is_the_best_finalist():
+    runs = [run.metrics for run in find_runs(RECORDS / "beyond")]
+    best = min(runs, key=lambda metrics: metrics["valid"]["perplexity"])
+    both = [f"{best[split]['perplexity']:.1f}" for split in ("valid", "test")]
+    assert f"reaches {' / '.join(both)}:" in README
+
+
+# ---------------------------------------------------------------- size, links, places
+def test_the_readme_is_short():
+    assert len(README.encode()) < 9000
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[page]):
+        if re.match(r"https?:", target):
+            continue
+        file, _, heading = target.partition("#")
+        path = (ROOT / page).parent / file
+        assert path.exists(), f"{page}: {target}"
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M)
+            assert heading in {title.lower().replace(" ", "-") for title in titles}
+
+
+def defined(path: Path) -> set[str]:
+    """The names that a module defines, and its classes' methods as Class.method."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+            methods = [n for n in getattr(node, "body", []) if isinstance(n, ast.FunctionDef)]
+            names |= {f"{node.name}.{method.name}" for method in methods}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
+PLACES = sorted({p for t in TEXTS.values() for p in re.findall(r"ptb/[\w/]+\.py:[\w.]+\w", t)})
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_places_in_the_code_are_there(place):
+    file, name = place.split(":")
+    assert name in defined(ROOT / file)
+
+
+def test_the_map_draws_every_module():
+    page = TEXTS["docs/architecture.md"]
+    rooms = ("data", "models", "evaluation", "runs", "training", "studies")
+    modules = [path.stem for room in rooms for path in (ROOT / "ptb" / room).glob("[!_]*.py")]
+    drawing = page.split("```")[1]
+    assert [name for name in modules if not re.search(rf"\b{name}\b", drawing)] == []
+    assert len(PLACES) > 25
