@@ -50,7 +50,7 @@ def _decoder_rows(model: TransformerModel, setting: Setting) -> list[dict]:
         _row(f"layer {n}, {name}", dict(part.named_parameters()), *counts.get(name, norm))
         for n, layer in enumerate(model.layers, 1)
         for name, part in layer.named_children()
-        if any(part.parameters())
+        if list(part.parameters())
     ]
     return [*rows, _row("last norm", dict(model.norm.named_parameters()), *norm)]
 

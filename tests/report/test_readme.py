@@ -221,6 +221,10 @@ def test_places_in_the_code_are_there(place):
     assert name in defined(ROOT / file)
 
 
+def test_every_study_is_described():
+    assert [name for name in STUDIES if f"`{name}`" not in TEXTS["docs/studies.md"]] == []
+
+
 def test_the_map_draws_every_module():
     page = TEXTS["docs/architecture.md"]
     rooms = ("data", "models", "evaluation", "runs", "training", "studies")
