@@ -12,7 +12,7 @@ import pytest
 from test_notebooks import NOTEBOOKS, ONE_THREAD, TINY, command, parameters
 
 from ptb.__main__ import chosen_setting, chosen_study, parser
-from ptb.data.corpora import CORPORA
+from ptb.data.corpora import CORPORA, load
 from ptb.paths import RECORDS, ROOT
 from ptb.recipes import recipe
 from ptb.report.publish import TABLES, with_tables
@@ -171,6 +171,15 @@ def test_the_perplexities_to_expect_are_the_records():
     four = [settings[cell, p] for p in (False, True) for cell in ("lstm", "gru")]
     said = "of {} (LSTM) and {} (GRU) without dropout, and of {} and {} with it".format(*four)
     assert said in README
+
+
+def test_the_floor_of_the_demo_is_its_corpus_own():
+    assert f"known: {load('embedded').floor['valid']:.1f} on validation" in README
+
+
+def test_the_rows_that_are_no_single_fixed_models_are_six():
+    adapted = json.loads((RECORDS / "beyond" / "adaptation.json").read_text())
+    assert len(adapted) == 6 and "The last six rows" in TEXTS["docs/beyond.md"]
 
 
 def test_what_goes_beyond_is_the_best_finalist():
