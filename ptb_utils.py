@@ -39,6 +39,7 @@ from ptb.report import (
     texts,
 )
 from ptb.report import trials as trial_tables
+from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
 from ptb.report.display import Markdown, draw_windows, passage, show, source, table
 from ptb.report.live import Live
 from ptb.runs.run import Run, load_model, run_folder
@@ -49,12 +50,13 @@ from ptb.training.train import train
 from ptb.training.trainer import check_device
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Live", "Markdown", "Run", "Setting", "answers", "beyond", "check",
-    "check_device", "check_number", "check_parameters", "choose_experiments", "choose_study",
-    "claims", "continued", "draw_windows", "experiments", "figures", "find_run", "find_runs",
-    "findings", "gather", "generate", "is_published", "load", "load_model", "measure",
-    "model_table", "neighbour_table", "observations", "panels", "parameter_count", "passage",
-    "perplexity", "published", "read_text", "recipe", "relative", "remeasure", "result",
-    "run_folder", "setting_table", "show", "source", "surprises", "table", "texts", "title_page",
+    "RECORDS", "RUNS", "SPLITS", "Claims", "Live", "Markdown", "Run", "Setting", "answers",
+    "beyond", "bullets", "check", "check_device", "check_number", "check_parameters",
+    "choose_experiments", "choose_study", "claims", "continued", "counted", "draw_windows",
+    "experiments", "figures", "find_run", "find_runs", "findings", "gather", "generate",
+    "is_published", "listed", "load", "load_model", "measure", "model_table", "neighbour_table",
+    "observations", "panels", "paragraph", "parameter_count", "passage", "perplexity",
+    "published", "read_text", "recipe", "relative", "remeasure", "result", "run_folder",
+    "setting_table", "show", "signed", "source", "surprises", "table", "texts", "title_page",
     "token_losses", "train", "trial_tables", "trials", "use_threads", "written",
 ]  # fmt: skip

@@ -31,6 +31,10 @@ class ComparisonError(PlainError):
     """Two runs that did not read the same text."""
 
 
+class ClaimError(PlainError):
+    """A sentence of a published report that its records do not bear."""
+
+
 class StudyError(PlainError):
     """A study that can't be run, reported or published."""
 

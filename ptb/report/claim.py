@@ -1,0 +1,70 @@
+"""A report's sentence beside the condition that makes it true.
+
+A person writes the sentence, its numbers come from the records, and `claim(condition, text)` lets
+it stand only where the condition holds:
+
+    claim = Claims(published=True)
+    bullets(claim(gru < lstm, f"The GRU is ahead, {gru:.1f} against {lstm:.1f}."))
+
+What was not measured is NaN; no comparison with NaN holds, so nothing is claimed of it.
+"""
+
+from collections.abc import Iterable
+
+from IPython.display import Markdown
+
+from ptb.errors import ClaimError
+
+OWN_PLACE = (
+    "**Your own conclusions.** The sentences above are those of the published report that hold for "
+    "your runs too. What do yours show? Write it in this place of the notebook."
+)
+
+
+class Claims:
+    """The claims of one report; published: whether it reports the repository's own records."""
+
+    def __init__(self, published: bool):
+        self.published = published
+
+    def __call__(self, condition, text: str, otherwise: str = "") -> str:
+        """text where the condition holds.
+
+        Where it does not, a published report raises ClaimError, which quotes the text; a report on
+        somebody's own runs has `otherwise` in its place, by default nothing.
+        """
+        if condition:
+            return text
+        if self.published:
+            raise ClaimError(f"the records do not bear this sentence: “{text}”")
+        return otherwise
+
+    def conclusions(self, own: str) -> Markdown:
+        """The reader's own conclusions; without any, on their own runs, the place for them."""
+        return Markdown(own or ("" if self.published else OWN_PLACE))
+
+
+def bullets(*sentences: str) -> Markdown:
+    """The sentences that stand, as a list."""
+    return Markdown("\n".join(f"- {sentence}" for sentence in sentences if sentence))
+
+
+def paragraph(*sentences: str) -> Markdown:
+    """The sentences that stand, one after the other."""
+    return Markdown(" ".join(filter(None, sentences)))
+
+
+def signed(value: float, form: str) -> str:
+    """A number with a minus sign: a hyphen is printed as now one, now the other."""
+    return f"{value:{form}}".replace("-", "−")
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: "1 epoch", "13 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(words: Iterable[str]) -> str:
+    """Words as a sentence lists them: "a, b and c"."""
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
