@@ -28,18 +28,17 @@ from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import recipe
 from ptb.report import (
     answers,
-    beyond,
     claims,
     experiments,
     figures,
-    findings,
+    literature,
     observations,
     panels,
-    published,
+    tables,
     texts,
 )
-from ptb.report import trials as trial_tables
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
+from ptb.report.contrast import Contrast, after, by_setting, too_short
 from ptb.report.display import Markdown, draw_windows, passage, show, source, table
 from ptb.report.live import Live
 from ptb.runs.run import Run, load_model, run_folder
@@ -50,13 +49,13 @@ from ptb.training.train import train
 from ptb.training.trainer import check_device
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Claims", "Live", "Markdown", "Run", "Setting", "answers",
-    "beyond", "bullets", "check", "check_device", "check_number", "check_parameters",
-    "choose_experiments", "choose_study", "claims", "continued", "counted", "draw_windows",
-    "experiments", "figures", "find_run", "find_runs", "findings", "gather", "generate",
-    "is_published", "listed", "load", "load_model", "measure", "model_table", "neighbour_table",
-    "observations", "panels", "paragraph", "parameter_count", "passage", "perplexity",
-    "published", "read_text", "recipe", "relative", "remeasure", "result", "run_folder",
-    "setting_table", "show", "signed", "source", "surprises", "table", "texts", "title_page",
-    "token_losses", "train", "trial_tables", "trials", "use_threads", "written",
+    "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
+    "after", "answers", "bullets", "by_setting", "check", "check_device", "check_number",
+    "check_parameters", "choose_experiments", "choose_study", "claims", "continued", "counted",
+    "draw_windows", "experiments", "figures", "find_run", "find_runs", "gather", "generate",
+    "is_published", "listed", "literature", "load", "load_model", "measure", "model_table",
+    "neighbour_table", "observations", "panels", "paragraph", "parameter_count", "passage",
+    "perplexity", "read_text", "recipe", "relative", "remeasure", "result", "run_folder",
+    "setting_table", "show", "signed", "source", "surprises", "table", "tables", "texts",
+    "title_page", "token_losses", "too_short", "train", "trials", "use_threads", "written",
 ]  # fmt: skip

@@ -1,7 +1,6 @@
 """What a notebook calls: its parameters checked, runs found, and what it shows of them."""
 
 import os
-from collections.abc import Callable
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,7 +21,8 @@ from ptb.evaluation.perplexity import measure, sliding_losses, summary
 from ptb.models.language_model import build
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import FOUR, recipe
-from ptb.report import experiments, figures, findings
+from ptb.report import experiments, figures
+from ptb.report.claim import signed
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
 from ptb.report.model_table import parameter_table
 from ptb.runs.run import Run
@@ -94,23 +94,24 @@ def model_table(setting: Setting, vocabulary: int) -> Table:
 def title_page(
     title: str | None,
     authors: str | None,
-    whose: str,
+    abstract: str,
     table: pd.DataFrame,
     about: str = "Word-level language models: LSTM and GRU",
-    abstract: Callable = findings.abstract,
 ) -> None:
-    """Shows the abstract of the table, and gives the PDF its title, authors and abstract."""
+    """Shows the abstract, in Markdown, and gives the PDF its title, authors and abstract.
+
+    By default the title says what the report is about and names the corpus of the table's runs.
+    """
     for name, value in (("title", title), ("authors", authors)):
         if value is not None:
             check_text(name, value)
     names = authors or ("The authors of the repository" if is_published(table) else "")
-    text = f"{abstract(table)} {whose}"
     paper = {
         "title": title or f"{about} on {corpus_title(table.iloc[0]['corpus'])}",
         "authors": [{"name": name.strip()} for name in names.split(",") if name.strip()],
-        "abstract": text,
+        "abstract": abstract,
     }
-    display(Markdown(text), metadata={"paper": paper})
+    display(Markdown(abstract), metadata={"paper": paper})
 
 
 def result(run: Run) -> Table | Markdown:
@@ -216,7 +217,7 @@ def written(rows: pd.DataFrame) -> Markdown:
 
 
 def _written(row: pd.Series) -> str:
-    loss = "" if pd.isna(row["loss"]) else f", loss {findings.signed(row['loss'], '+.2f')}"
+    loss = "" if pd.isna(row["loss"]) else f", loss {signed(row['loss'], '+.2f')}"
     about = f"(repetition {row['repetition']:.2f}{loss})"
     whose = f"{row['run']}: " if "run" in row else ""
     return f"{whose}**{as_it_is(row['start'])}** {as_it_is(row['text'])} *{as_it_is(about)}*"

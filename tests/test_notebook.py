@@ -31,17 +31,21 @@ def cells(notebook: str) -> list[str]:
 
 @pytest.fixture
 def run_cells(tmp_path, monkeypatch):
-    """Executes a notebook's first two cells, with other values between them, as papermill does."""
+    """Executes a notebook's first cells, with other values for its parameters, as papermill does.
+
+    A report's are three: its title and authors are checked where its title page is made.
+    """
     monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns_hidden={}))
     for module in (pu, notebook, runs):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
 
     def run(notebook, **chosen):
-        first, second, *_ = cells(notebook)
+        first, *rest = cells(notebook)[: 3 if notebook == "report.ipynb" else 2]
         names = {}
         exec(first, names)
         names.update(chosen)
-        exec(second, names)
+        for cell in rest:
+            exec(cell, names)
         return names
 
     return run

@@ -21,8 +21,8 @@ from torture import results
 from ptb.data.corpora import load
 from ptb.paths import ROOT
 from ptb.recipes import FOUR, recipe
-from ptb.report.findings import counts
 from ptb.report.publish import make_pdf
+from ptb.report.tables import corpus_size
 from ptb.runs.run import PUBLISHED, Run
 from ptb.runs.table import find_runs, gather
 from ptb.studies import execute as study
@@ -89,7 +89,7 @@ def test_papermill_on_own_texts(tmp_path):
     done = command("papermill", "train.ipynb", tmp_path / "out.ipynb", *chosen)
     assert done.returncode == 0, done.stderr
     assert Run(folder).setting.corpus == str(tmp_path / "mytext")
-    assert "The corpus is `mytext`: 2,400 / 240 / 240 tokens" in counts(gather([Run(folder)]))
+    assert "The corpus is mytext: 2,400 / 240 / 240 tokens" in corpus_size(gather([Run(folder)]))
 
 
 @pytest.fixture

@@ -40,17 +40,20 @@ def analyse(corpus: Corpus, losses: Tensor) -> dict:
             "loss": sentences["sum"].round(4).tolist(),
             "tokens": sentences["count"].tolist(),
         },
-        **{by: _binned(table, by, edges) for by, edges in BINS.items()},
+        **{by: _binned(table, by) for by in BINS},
     }
 
 
-def _binned(table: pd.DataFrame, by: str, edges: tuple[int, ...]) -> list[dict]:
-    """Loss sums and token counts by bins [edge, next edge); no earlier occurrence is "new"."""
-    labels = [
-        f"{a}–{b - 1}" if b - 1 > a else f"{a}" for a, b in zip(edges, edges[1:], strict=False)
-    ]
-    labels.append(f"{edges[-1]}+")
-    bins = pd.cut(table[by], [*edges, np.inf], right=False, labels=labels)
+def bin_labels(by: str) -> list[str]:
+    """The names of the bins [edge, next edge) of BINS, as records have them."""
+    edges = BINS[by]
+    pairs = zip(edges, edges[1:], strict=False)
+    return [f"{a}–{b - 1}" if b - 1 > a else f"{a}" for a, b in pairs] + [f"{edges[-1]}+"]
+
+
+def _binned(table: pd.DataFrame, by: str) -> list[dict]:
+    """Loss sums and token counts by the bins; no earlier occurrence is "new"."""
+    bins = pd.cut(table[by], [*BINS[by], np.inf], right=False, labels=bin_labels(by))
     bins = bins.cat.add_categories("new").fillna("new")
     groups = table.groupby(bins, observed=True)["loss"].agg(["sum", "count"])
     return [

@@ -14,11 +14,15 @@ import numpy as np
 from ptb.errors import ComparisonError
 
 DRAWS, SEED = 10_000, 1
+MIN_SENTENCES = 30  # of fewer, the draws are too alike for an interval; of one, they are all equal
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean loss of the first less that of the second, nats a token, and its 95% interval."""
+    """Mean loss of the first less that of the second, nats a token, and its 95% interval.
+
+    low and high are NaN where the text is too short for an interval.
+    """
 
     mean: float
     low: float
@@ -26,7 +30,7 @@ class Difference:
 
     @property
     def real(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether there is an interval that leaves out zero."""
         return self.low > 0 or self.high < 0
 
     def percent(self) -> tuple[float, float, float]:
@@ -50,13 +54,17 @@ def bootstrap(losses: np.ndarray, tokens: np.ndarray) -> Difference:
     """The mean of losses (n,) a token, with tokens (n,) in each, and its 95% interval.
 
     A draw takes ⌈n / L⌉ blocks of L = n^(1/3) neighbours, the last one's neighbour being the first.
+    With fewer than MIN_SENTENCES there is no interval: its ends are NaN.
     """
-    length = max(1, round(len(losses) ** (1 / 3)))
+    mean = losses.sum() / tokens.sum()
+    if len(losses) < MIN_SENTENCES:
+        return Difference(mean, math.nan, math.nan)
+    length = round(len(losses) ** (1 / 3))
     loss, count = (_block_sums(part, length) for part in (losses, tokens))
     generator = np.random.default_rng(SEED)
     blocks = generator.integers(len(losses), size=(DRAWS, math.ceil(len(losses) / length)))
     low, high = np.quantile(loss[blocks].sum(1) / count[blocks].sum(1), [0.025, 0.975])
-    return Difference(losses.sum() / tokens.sum(), low, high)
+    return Difference(mean, low, high)
 
 
 def _block_sums(values: np.ndarray, length: int) -> np.ndarray:

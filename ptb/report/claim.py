@@ -59,9 +59,9 @@ def signed(value: float, form: str) -> str:
     return f"{value:{form}}".replace("-", "−")
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts: "1 epoch", "13 epochs"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def counted(number: float, noun: str) -> str:
+    """A whole number and what it counts: "1 epoch", "13 epochs"."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(words: Iterable[str]) -> str:

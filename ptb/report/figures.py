@@ -35,31 +35,23 @@ def schedule(setting: Setting) -> str:
 def convergence(
     setting: Setting, history: pd.DataFrame, floor=None, axes: Axes | None = None
 ) -> Axes:
-    """Perplexity of the three splits over epochs, the best epoch marked, the bar or floor drawn."""
+    """Perplexity of the splits over epochs, the best epoch marked, the target or floor drawn."""
     axes = axes or plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
     for split in SPLITS:
         axes.plot(history["epoch"], history[split], ".-", color=COLOURS[split], label=split)
     if len(history):
-        _mark_best(axes, history)
-    _draw_levels(axes, setting, floor or {})
+        best = history.loc[history["valid"].idxmin()]
+        text = f"best epoch: {best['epoch']:.0f}"
+        axes.plot(best["epoch"], best["valid"], "o", ms=9, mfc="none", color="black", label=text)
+    if target := bar(setting):
+        axes.axhline(target, ls="--", color="grey", label=f"target for valid: {target}")
+    for split, level in (floor or {}).items():
+        axes.axhline(level, ls=":", color=COLOURS[split], label=f"the source's own, {split}")
     axes.set(xlabel="epoch", ylabel="perplexity", xlim=(0.5, setting.epochs + 0.5))
     axes.set_title(f"{label(setting)}\n{schedule(setting)}")
     _perplexity_axis(axes)
     axes.legend()
     return axes
-
-
-def _mark_best(axes: Axes, history: pd.DataFrame) -> None:
-    best = history.loc[history["valid"].idxmin()]
-    text = f"best epoch: {best['epoch']:.0f}"
-    axes.plot(best["epoch"], best["valid"], "o", ms=9, mfc="none", color="black", label=text)
-
-
-def _draw_levels(axes: Axes, setting: Setting, floor: dict[str, float]) -> None:
-    if level := bar(setting):
-        axes.axhline(level, ls="--", color="grey", label=f"bar for valid: {level}")
-    for split, level in floor.items():
-        axes.axhline(level, ls=":", color=COLOURS[split], label=f"the source's own, {split}")
 
 
 def _perplexity_axis(axes: Axes) -> None:
@@ -83,46 +75,36 @@ def overview(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def histories(table: pd.DataFrame) -> pd.DataFrame:
-    """All histories below one another, each row with its run's label."""
-    return pd.concat([run.history.assign(run=label(run.setting)) for run in table["run"]])
+def _over_epochs(table: pd.DataFrame, column: str, **texts) -> Axes:
+    """A column of the histories over epochs, a line a run; "gap" is valid over train."""
+    data = pd.concat([run.history.assign(run=label(run.setting)) for run in table["run"]])
+    data["gap"] = data["valid"] / data["train"]
+    axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
+    style = dict.fromkeys(("hue", "style"), "run")
+    sns.lineplot(data, x="epoch", y=column, errorbar=None, markers=True, ax=axes, **style)
+    axes.set(**texts)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return axes
 
 
-def curves(table: pd.DataFrame, split: str) -> Figure:
-    """One split's perplexity over epochs, all runs in one plot."""
-    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
-    sns.lineplot(
-        histories(table),
-        x="epoch",
-        y=split,
-        hue="run",
-        style="run",
-        errorbar=None,
-        markers=True,
-        ax=axes,
-    )
-    axes.set(ylabel="perplexity", title=f"{NAMES[split]} perplexity of all runs")
+def curves(table: pd.DataFrame, split: str, levels: dict[str, float] | None = None) -> Figure:
+    """One split's perplexity over epochs, all runs in one plot, and named levels across it."""
+    title = {"train": "Training", "valid": "Validation", "test": "Test"}[split]
+    axes = _over_epochs(table, split, ylabel="perplexity", title=f"{title} perplexity of all runs")
+    for (name, level), style in zip((levels or {}).items(), (":", "-."), strict=False):
+        axes.axhline(level, ls=style, color="grey", label=name)
     _perplexity_axis(axes)
     axes.legend(title=None)
-    return figure
-
-
-NAMES = {"train": "Training", "valid": "Validation", "test": "Test"}
+    return axes.figure
 
 
 def gap(table: pd.DataFrame) -> Figure:
     """Validation perplexity over training perplexity, both in evaluation mode, over epochs."""
-    data = histories(table)
-    data["gap"] = data["valid"] / data["train"]
-    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
-    sns.lineplot(
-        data, x="epoch", y="gap", hue="run", style="run", errorbar=None, markers=True, ax=axes
-    )
+    text = {"ylabel": "valid / train perplexity", "title": "Generalisation gap"}
+    axes = _over_epochs(table, "gap", **text)
     axes.axhline(1, color="grey", lw=0.8)
-    axes.set(ylabel="valid / train perplexity", title="Generalisation gap")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(title=None)
-    return figure
+    return axes.figure
 
 
 KINDS = {
@@ -151,26 +133,22 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
-TRIED = {
-    "lr": "learning rate",
-    "dropout": "dropout",
-    "weight_decay": "weight decay",
-    "epochs": "epochs",
-}
+TRIED = {"dropout": "dropout", "weight_decay": "weight decay", "epochs": "epochs"}
 
 
 def trials(table: pd.DataFrame) -> Figure:
     """Validation perplexity of every trial, over each of the choices that were TRIED."""
-    figure, axes = plt.subplots(
-        2, 2, figsize=(WIDTH, 2 * HEIGHT), sharey=True, layout="constrained"
+    size = {"figsize": (WIDTH, HEIGHT), "sharey": True, "layout": "constrained"}
+    figure, axes = plt.subplots(1, len(TRIED), **size)
+    model = table["cell"].map(lambda cell: CELLS[cell].title) + table["tied"].map(
+        {True: ", tied", False: ""}
     )
-    model = table["cell"].str.upper() + table["tied"].map({True: ", tied", False: ""})
     named = table.assign(model=model).sort_values(["tied", "cell"], ascending=[True, False])
-    for place, (choice, name) in zip(axes.flat, TRIED.items(), strict=True):
+    for place, (choice, name) in zip(axes, TRIED.items(), strict=True):
         sns.scatterplot(named, x=choice, y="valid", hue="model", style="model", s=40, ax=place)
         place.set(xlabel=name, ylabel="validation perplexity")
         place.get_legend().remove()
-    axes.flat[0].legend(title=None)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 

@@ -13,11 +13,10 @@ from ptb.errors import StudyError
 from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS
 from ptb.recipes import recipe
 from ptb.report import figures
-from ptb.report.beyond import reached
 from ptb.report.experiments import experiments, results
 from ptb.report.figures import label
-from ptb.report.findings import markdown, minutes, readme_results
-from ptb.report.published import beside, recorded
+from ptb.report.literature import beside, beyond
+from ptb.report.tables import markdown, minutes, readme_results, recorded
 from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED, faults, find_runs
 from ptb.setting import Setting
@@ -159,6 +158,6 @@ TABLES = {  # by the name in the marks
     "results": lambda: readme_results(recorded(MAIN)),
     "published": lambda: markdown(beside()),
     "commands": lambda: markdown(training_commands()),
-    "beyond": lambda: markdown(reached(RECORDS / "beyond")),
+    "beyond": lambda: markdown(beyond(RECORDS / "beyond")),
     "experiments": lambda: markdown(_second_results()),
 }

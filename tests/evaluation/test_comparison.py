@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from test_findings import make_run
+from test_tables import make_run
 
 from ptb.errors import ComparisonError
 from ptb.evaluation import comparison
@@ -22,7 +22,7 @@ def test_block_sums_go_around_the_end():
 
 
 def test_mean_is_a_tokens_and_lies_in_its_interval():
-    losses, tokens = np.array([2.0, -1.0, 4.0, 3.0]), np.array([4, 1, 2, 3])
+    losses, tokens = np.tile([2.0, -1.0, 4.0, 3.0], 10), np.tile([4, 1, 2, 3], 10)
     found = bootstrap(losses, tokens)
     assert found.mean == pytest.approx(0.8)
     assert found.low < found.mean < found.high
@@ -40,6 +40,15 @@ def test_neighbours_that_are_alike_widen_the_interval():
         bootstrap(v, np.ones(4_000)) for v in (alike, alike.reshape(400, 10).T.flatten())
     )
     assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize("count", [1, comparison.MIN_SENTENCES - 1])
+def test_too_few_sentences_have_a_mean_and_no_interval(count):
+    found = bootstrap(np.full(count, 0.5), np.full(count, 2))
+    assert found.mean == 0.25 and not found.real
+    assert math.isnan(found.low) and math.isnan(found.high)
+    enough = np.full(comparison.MIN_SENTENCES, 0.5)
+    assert bootstrap(enough, np.full(len(enough), 2)).real
 
 
 def test_difference_knows_whether_it_is_real():

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from test_findings import make_run, make_table
+from test_tables import make_run, make_table
 
 from ptb.report import figures
 
@@ -19,13 +19,13 @@ def lines(axes):
     return {line.get_label(): line for line in axes.get_lines()}
 
 
-def test_convergence_draws_three_splits_the_bar_and_the_best_epoch(tmp_path):
+def test_convergence_draws_three_splits_the_target_and_the_best_epoch(tmp_path):
     run = make_run(tmp_path, "lstm", 0.3, (70.0, 98.0, 95.0))
     axes = figures.convergence(run.setting, run.history)
     drawn = lines(axes)
     for split in ("train", "valid", "test"):
         np.testing.assert_allclose(drawn[split].get_ydata(), run.history[split])
-    assert drawn["bar for valid: 100"].get_ydata()[0] == 100
+    assert drawn["target for valid: 100"].get_ydata()[0] == 100
     np.testing.assert_allclose(drawn["best epoch: 2"].get_xydata(), [[2, 98.0]])
     assert "dropout 0.3" in axes.get_title() and "learning rate 25" in axes.get_title()
 
@@ -45,6 +45,11 @@ def test_curves_have_a_line_a_run(tmp_path):
     axes = figures.curves(make_table(tmp_path), "valid").axes[0]
     data = [line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) == 3]
     assert len(data) == 4 and any(np.isclose(y[1], 98.0) for y in data)
+
+
+def test_levels_are_named_lines_across_the_curves(tmp_path):
+    axes = figures.curves(make_table(tmp_path), "valid", {"5-gram": 147.0}).axes[0]
+    assert set(lines(axes)["5-gram"].get_ydata()) == {147.0}
 
 
 def test_gap_is_valid_over_train(tmp_path):
@@ -94,5 +99,5 @@ def test_every_trial_is_a_point_over_each_choice():
     for place, choice in zip(figure.axes, figures.TRIED, strict=True):
         points = {tuple(xy) for xy in place.collections[0].get_offsets().tolist()}
         assert points == set(zip(table[choice], table["valid"], strict=True))
-    legend = figure.axes[0].get_legend().get_texts()
+    legend = figure.legends[0].get_texts()
     assert {text.get_text() for text in legend} == {"LSTM, tied", "GRU"}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from test_answers import make_study
-from test_beyond import finish as write_records
+from test_literature import finish as write_records
 
 from ptb.errors import StudyError
 from ptb.recipes import recipe

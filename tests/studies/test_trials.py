@@ -8,7 +8,7 @@ import pytest
 
 from ptb.__main__ import chosen_setting, main, parser
 from ptb.recipes import recipe
-from ptb.report.trials import shown
+from ptb.report import tables
 from ptb.runs.run import Run
 from ptb.setting import Setting
 from ptb.studies import trials
@@ -108,6 +108,6 @@ def test_rows_older_than_a_choice_have_its_default(tmp_path, tiny_corpus, tiny_s
 def test_a_trial_is_shown_with_what_differs_from_the_default():
     plain = asdict(Setting()) | {"best_epoch": 4, "train": 50.0, "valid": 90.128, "minutes": 7.25}
     tied = plain | {"tied": True, "weight_drop": 0.2, "lr": 25.0}
-    table = shown(pd.DataFrame([plain, tied]))
+    table = tables.trials(pd.DataFrame([plain, tied]))
     assert list(table["beside"]) == ["", "tied, weight_drop 0.2"]
     assert list(table["lr"]) == ["20", "25"] and list(table["valid"]) == ["90.1", "90.1"]

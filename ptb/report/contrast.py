@@ -1,0 +1,71 @@
+"""One run's test perplexity against another's, as a whole and by the kind of word."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ptb.evaluation.analysis import bin_labels
+from ptb.evaluation.comparison import MIN_SENTENCES, compare
+from ptb.report.claim import counted, signed
+
+SETTINGS = pd.MultiIndex.from_product([["lstm", "gru"], [False, True]], names=["cell", "dropout"])
+
+
+def by_setting(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the exercise's four settings by cell and by whether there is dropout.
+
+    A setting that was not trained is a row of NaN.
+    """
+    return table.set_index([table["cell"], table["dropout"] > 0]).reindex(SETTINGS)
+
+
+class Contrast:
+    """How far the second run's test perplexity is above the first's, in percent.
+
+    Each run is a row of `gather`'s table. low and high are the ends of the 95% interval. All is NaN
+    where a run is missing, the ends also where the text is too short for an interval.
+    """
+
+    def __init__(self, first: pd.Series, second: pd.Series):
+        self.mean = self.low = self.high = math.nan
+        self.analyses = []
+        if isinstance(first["cell"], str) and isinstance(second["cell"], str):  # both are there
+            self.analyses = [row["run"].analysis for row in (second, first)]
+            found = compare(*(analysis["sentences"] for analysis in self.analyses))
+            self.mean, self.low, self.high = found.percent()
+
+    def __str__(self) -> str:
+        mean, low, high = (f"{signed(v, '+.1f')}%" for v in (self.mean, self.low, self.high))
+        return f"{mean} (95% interval {low} to {high})"
+
+    def by(self, kind: str) -> pd.Series:
+        """The difference in percent by the bins of a kind: "frequency", "position", "distance".
+
+        NaN where a bin is empty, a run is missing or the text has too few sentences.
+        """
+        bins = bin_labels(kind)
+        if math.isnan(self.low):
+            return pd.Series(math.nan, bins)
+        second, first = (pd.DataFrame(a[kind]).set_index("bin") for a in self.analyses)
+        losses = second["loss"] / second["tokens"] - first["loss"] / first["tokens"]
+        return 100 * np.expm1(losses.reindex(bins))
+
+
+def after(row: pd.Series, epoch: float) -> pd.Series:
+    """A run's history after that many epochs, with the gap, valid over train; NaN without it."""
+    if not isinstance(row["cell"], str):
+        return pd.Series(math.nan, ["train", "valid", "gap"])
+    history = row["run"].history.set_index("epoch")
+    return history.assign(gap=history["valid"] / history["train"]).reindex([epoch]).iloc[0]
+
+
+def too_short(table: pd.DataFrame) -> str:
+    """Why nothing is claimed of differences on a short test text; empty where it is long enough."""
+    count = len(table.iloc[0]["run"].analysis["sentences"]["tokens"])
+    if count >= MIN_SENTENCES:
+        return ""
+    return (
+        f"The test text has {counted(count, 'sentence')}: with fewer than {MIN_SENTENCES} there "
+        " is no interval, and nothing is claimed of differences between the runs."
+    )

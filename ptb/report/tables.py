@@ -1,0 +1,203 @@
+"""Tables of the first report and of the README, each a frame of text, from the records."""
+
+import json
+from dataclasses import fields
+
+import pandas as pd
+
+from ptb.data.corpora import title
+from ptb.data.corpus import SPLITS
+from ptb.models.cells import CELLS
+from ptb.paths import RECORDS
+from ptb.report.claim import signed
+from ptb.report.display import as_it_is
+from ptb.report.figures import label, schedule
+from ptb.runs.run import Run
+from ptb.runs.table import find_runs, four_settings, gather
+from ptb.setting import TRANSFORMER_ONLY, Setting, bar
+from ptb.studies import ablation, baselines
+
+SECOND = ("experiment", "scale")  # of the second exercise, whose report has a table of its own
+SHOWN = ("cell", "dropout", "corpus", "seed", "lr", "schedule", "optimiser", "hold", "decay")
+TRIED = ("cell", "dropout", "lr", "weight_decay", "epochs")  # columns of the table of trials
+
+
+def recorded(study: str) -> pd.DataFrame:
+    """A published study's runs of the exercise's four settings; empty where there are none."""
+    return four_settings(gather(find_runs(RECORDS / study)))
+
+
+def corpus_size(table: pd.DataFrame) -> str:
+    """The corpus of the runs in numbers, as one sentence."""
+    metrics, name = table.iloc[0]["run"].metrics, as_it_is(title(table.iloc[0]["corpus"]))
+    tokens = " / ".join(f"{metrics[split]['tokens'] + 1:,}" for split in SPLITS)
+    return (
+        f"The corpus is {name}: {tokens} tokens in its training, validation and test split, "
+        f"{metrics['types']:,} types, one `<eos>` at the end of each line."
+    )
+
+
+def perplexities(table: pd.DataFrame) -> pd.DataFrame:
+    """The exercise's table: perplexity of each split with the weights chosen on validation.
+
+    "start": train on the part of the training split that the curves have; "nats": the test loss;
+    "gap": valid over train.
+    """
+    rows = []
+    for row in table.to_dict("records"):
+        run, target = row["run"], bar(row["run"].setting)
+        reached = "yes" if target and row["valid"] < target else "no"
+        start = run.history["train"][row["best_epoch"] - 1]
+        rows.append(
+            {
+                "setting": label(run.setting),
+                "train": f"{row['train']:.2f}",
+                "start": f"{start:.2f}",
+                "valid": f"{row['valid']:.2f}",
+                "test": f"{row['test']:.2f}",
+                "nats": f"{run.metrics['test']['loss']:.3f}",
+                "gap": f"{row['valid'] / row['train']:.2f}",
+                "target": f"{target}: {reached}" if target else "–",
+                "best epoch": f"{row['best_epoch']} of {run.setting.epochs}",
+                "minutes": minutes(row["minutes"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def minutes(value: float) -> str:
+    """Minutes as a table has them: whole ones from ten on."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def ngrams() -> pd.DataFrame:
+    """What n-gram models reach on Penn Treebank's validation and test text."""
+    models = json.loads(baselines.TABLE.read_text(encoding="utf-8"))["models"]
+    return pd.DataFrame(
+        {
+            "model": ": ".join(filter(None, (row["model"], row["chosen"]))),
+            **{split: f"{row[split]['perplexity']:.2f}" for split in SPLITS[1:]},
+            "nats": f"{row['test']['loss']:.3f}",
+        }
+        for row in models
+    )
+
+
+def recipes(table: pd.DataFrame) -> pd.DataFrame:
+    """Each run's recipe, as far as the runs differ (`common` has the rest), and its minutes."""
+    rows = []
+    for row in table.to_dict("records"):
+        setting = row["run"].setting
+        differing = {name: getattr(setting, name) for name in _differing(table)}
+        rows.append({"setting": label(setting), "schedule": schedule(setting)} | differing)
+        rows[-1]["minutes"] = minutes(row["minutes"])
+    return pd.DataFrame(rows)
+
+
+def _differing(table: pd.DataFrame) -> list[str]:
+    names = [field.name for field in fields(Setting) if field.name not in SHOWN]
+    return [name for name in names if table[name].nunique() > 1]
+
+
+def common(table: pd.DataFrame) -> str:
+    """The choices that all runs share, in one line; what is off (0, no) is left out."""
+    setting = table.iloc[0]["run"].setting
+    known = (*SHOWN, *_differing(table), *SECOND, *TRANSFORMER_ONLY)
+    shared = {f.name: getattr(setting, f.name) for f in fields(Setting) if f.name not in known}
+    words = {name: "yes" if value is True else value for name, value in shared.items() if value}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
+
+
+def seeds(studies: tuple[str, ...] = ("dropout", "long", "seeds")) -> pd.DataFrame:
+    """Mean ± standard deviation of each published setting that was trained with several seeds."""
+    runs = pd.concat([gather(find_runs(RECORDS / study)) for study in studies])
+    same = [field.name for field in fields(Setting) if field.name != "seed"]
+    return pd.DataFrame(
+        {
+            "setting": label(group.iloc[0]["run"].setting),
+            "epochs": f"{group.iloc[0]['epochs']}",
+            "seeds": ", ".join(map(str, sorted(group["seed"]))),
+            **{s: f"{group[s].mean():.2f} ± {group[s].std():.2f}" for s in SPLITS},
+        }
+        for _, group in runs.groupby(same)
+        if len(group) > 1
+    )
+
+
+def steps(folder) -> pd.DataFrame:
+    """A row a step of the ablation: validation / test perplexity of each cell's.
+
+    In brackets validation's change in percent: tying against the exercise's model, the others
+    against the tied one. A run that is not there is a dash.
+    """
+    there = {row["run"].setting: row for row in gather(find_runs(folder)).to_dict("records")}
+    columns = {}
+    for cell in ablation.ABLATED:
+        plain, tied, *more = [there.get(setting) for setting in ablation.steps(cell).values()]
+        pairs = [(None, plain), (plain, tied), *((tied, row) for row in more)]
+        columns[CELLS[cell].title] = [_step(before, row) for before, row in pairs]
+    return pd.DataFrame({"model": list(ablation.steps("lstm"))} | columns)
+
+
+def _step(before: dict | None, row: dict | None) -> str:
+    if not row:
+        return "–"
+    text = f"{row['valid']:.2f} / {row['test']:.2f}"
+    return f"{text} ({signed(row['valid'] / before['valid'] - 1, '+.1%')})" if before else text
+
+
+def trials(table: pd.DataFrame) -> pd.DataFrame:
+    """The trials as a report shows them: what was chosen, what it cost and what it reached."""
+    numbers = table[["train", "valid", "minutes"]].map("{:.1f}".format)
+    choices = table[list(TRIED)].assign(
+        cell=[CELLS[cell].title for cell in table["cell"]],
+        beside=[_beside(row) for row in table.to_dict("records")],
+    )
+    frame = pd.concat([choices, numbers], axis=1)
+    return frame.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def _beside(row: dict) -> str:
+    """The other choices that are not the default's: "tied, weight_drop 0.2"."""
+    names = [f.name for f in fields(Setting) if f.name not in TRIED and row[f.name] != f.default]
+    return ", ".join(name if row[name] is True else f"{name} {row[name]}" for name in names)
+
+
+def versions(table: pd.DataFrame) -> pd.DataFrame:
+    """The environments in which the runs were made, a row each."""
+    return pd.DataFrame([_versions(run) for run in table["run"]])
+
+
+def _versions(run: Run) -> dict:
+    """Of a run that went on elsewhere, all in their order."""
+    abouts, device = run.environments, run.metrics.get("device", "cpu")
+    abouts = [about | {"commit": _short(about["commit"])} for about in abouts]
+    names = ("python", "torch", "processor", "threads", "commit")
+    row = {name: ", ".join(dict.fromkeys(str(about[name]) for about in abouts)) for name in names}
+    return {"run": run.folder.name} | row | ({} if device == "cpu" else {"processor": device})
+
+
+def _short(commit: str | None) -> str:
+    return "none" if commit is None else commit[:8] + "+" * commit.endswith("+")
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A frame of text as a table in Markdown."""
+    rows = [frame.columns, ["---"] * len(frame.columns), *frame.to_numpy()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def readme_results(table: pd.DataFrame) -> str:
+    """The README's table of perplexities, in Markdown."""
+    columns = ["setting", "train", "valid", "test", "target", "best epoch", "minutes"]
+    return markdown(perplexities(table)[columns])
+
+
+def readme_commands(table: pd.DataFrame) -> str:
+    """The README's table of how to train each setting, what it costs and what it reaches."""
+    frame = perplexities(table)
+    frame["command, in `notebooks/`"] = [
+        f"`papermill train.ipynb out.ipynb -p cell {cell} -p dropout {dropout:g}`"
+        for cell, dropout in zip(table["cell"], table["dropout"], strict=True)
+    ]
+    return markdown(frame[["setting", "command, in `notebooks/`", "minutes", "valid", "test"]])

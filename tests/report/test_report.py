@@ -1,0 +1,71 @@
+"""The claims of report.ipynb: the records bear them, a published report fails where they do not."""
+
+import nbformat
+import pytest
+from test_tables import PERPLEXITIES, make_table
+
+import ptb_utils as pu
+from ptb.errors import ClaimError
+from ptb.evaluation import comparison
+from ptb.paths import NOTEBOOKS
+from ptb.report.claim import Claims
+from ptb.report.tables import recorded
+
+SKIPPED = ("theory.", "manual_seed", "parameter_count", "pu.show(", "trials")  # no claims there
+
+
+@pytest.fixture
+def claimed(monkeypatch):
+    """A function that executes the cells with claims and gives the sentences that stand."""
+    monkeypatch.setattr(comparison, "DRAWS", 400)
+    cells = [c for c in nbformat.read(NOTEBOOKS / "report.ipynb", 4).cells if c.cell_type == "code"]
+    sources = [c.source for c in cells if not any(word in c.source for word in SKIPPED)]
+    said = []
+
+    class Recorder(Claims):
+        def __call__(self, *arguments, **named):
+            said.append(super().__call__(*arguments, **named))
+            return said[-1]
+
+    def run(table, published):
+        said.clear()
+        monkeypatch.setattr(pu, "Claims", Recorder)
+        monkeypatch.setattr(pu, "choose_study", lambda study: (table, "The runs are yours."))
+        monkeypatch.setattr(pu, "is_published", lambda table: published)
+        monkeypatch.setattr(pu, "check_parameters", lambda *arguments: None)
+        names = {"display": lambda *shown, **others: None}
+        for source in sources:
+            exec(source, names)
+        return list(filter(None, said))
+
+    return run
+
+
+def test_the_records_bear_every_sentence(claimed):
+    said = claimed(recorded("dropout"), published=True)
+    assert len(said) >= 15 and "nan" not in " ".join(said)
+    assert any("the LSTM is ahead: the GRU's test perplexity differs by +2.3%" in s for s in said)
+
+
+def test_a_published_report_whose_records_turn_fails_with_the_sentence(claimed, tmp_path):
+    better_gru = PERPLEXITIES | {("gru", 0.0): (60.0, 110.0, 106.0)}
+    with pytest.raises(ClaimError, match="“Without dropout the LSTM is 2"):
+        claimed(make_table(tmp_path, better_gru), published=True)
+
+
+def test_own_runs_are_told_what_holds_of_them_alone(claimed, tmp_path):
+    harmed = PERPLEXITIES | {("lstm", 0.3): (70.0, 130.0, 128.0)}
+    before = " ".join(claimed(make_table(tmp_path / "before"), published=False))
+    after = " ".join(claimed(make_table(tmp_path / "after", harmed), published=False))
+    assert "lowers test perplexity: −18.1%" in before and "lowers test" not in after
+    assert "is not the last" in before  # the best epoch is the second of three
+    assert "The second GRU" not in before  # the repository's other studies
+    assert "nan" not in before + after
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_incomplete_study_is_told_nothing_of_what_is_missing(claimed, tmp_path, count):
+    some = dict(list(PERPLEXITIES.items())[:count])
+    said = " ".join(claimed(make_table(tmp_path, some), published=False))
+    assert "nan" not in said and "All four" not in said
+    assert ("lowers test perplexity: " in said) is False
