@@ -191,13 +191,3 @@ def readme_results(table: pd.DataFrame) -> str:
     """The README's table of perplexities, in Markdown."""
     columns = ["setting", "train", "valid", "test", "target", "best epoch", "minutes"]
     return markdown(perplexities(table)[columns])
-
-
-def readme_commands(table: pd.DataFrame) -> str:
-    """The README's table of how to train each setting, what it costs and what it reaches."""
-    frame = perplexities(table)
-    frame["command, in `notebooks/`"] = [
-        f"`papermill train.ipynb out.ipynb -p cell {cell} -p dropout {dropout:g}`"
-        for cell, dropout in zip(table["cell"], table["dropout"], strict=True)
-    ]
-    return markdown(frame[["setting", "command, in `notebooks/`", "minutes", "valid", "test"]])
