@@ -4,7 +4,9 @@ from ptb.data.corpora import load
 from ptb.data.corpus import SPLITS
 from ptb.evaluation.generation import generate
 from ptb.evaluation.perplexity import measure, perplexity, token_losses
+from ptb.models import plain
 from ptb.models.cells import parameter_count
+from ptb.models.language_model import build
 from ptb.notebook import (
     check,
     check_parameters,
@@ -17,8 +19,6 @@ from ptb.notebook import (
     neighbour_table,
     read_text,
     remeasure,
-    result,
-    setting_table,
     surprises,
     title_page,
     use_threads,
@@ -40,7 +40,9 @@ from ptb.report import (
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
 from ptb.report.contrast import Contrast, after, by_setting, too_short
 from ptb.report.display import Markdown, draw_windows, passage, show, source, table
+from ptb.report.dropout import draw_dropout
 from ptb.report.live import Live
+from ptb.report.one_run import next_steps, result, setting_table
 from ptb.runs.run import Run, load_model, run_folder
 from ptb.runs.table import find_runs, gather
 from ptb.setting import Setting, check_number
@@ -50,12 +52,13 @@ from ptb.training.trainer import check_device
 
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
-    "after", "answers", "bullets", "by_setting", "check", "check_device", "check_number",
+    "after", "answers", "build", "bullets", "by_setting", "check", "check_device", "check_number",
     "check_parameters", "choose_experiments", "choose_study", "claims", "continued", "counted",
-    "draw_windows", "experiments", "figures", "find_run", "find_runs", "gather", "generate",
-    "is_published", "listed", "literature", "load", "load_model", "measure", "model_table",
-    "neighbour_table", "observations", "panels", "paragraph", "parameter_count", "passage",
-    "perplexity", "read_text", "recipe", "relative", "remeasure", "result", "run_folder",
-    "setting_table", "show", "signed", "source", "surprises", "table", "tables", "texts",
-    "title_page", "token_losses", "too_short", "train", "trials", "use_threads", "written",
+    "draw_dropout", "draw_windows", "experiments", "figures", "find_run", "find_runs", "gather",
+    "generate", "is_published", "listed", "literature", "load", "load_model", "measure",
+    "model_table", "neighbour_table", "next_steps", "observations", "panels", "paragraph",
+    "parameter_count", "passage", "perplexity", "plain", "read_text", "recipe", "relative",
+    "remeasure", "result", "run_folder", "setting_table", "show", "signed", "source", "surprises",
+    "table", "tables", "texts", "title_page", "token_losses", "too_short", "train", "trials",
+    "use_threads", "written",
 ]  # fmt: skip

@@ -1,14 +1,14 @@
 """What a notebook calls: its parameters checked, runs found, and what it shows of them."""
 
 import os
-from dataclasses import fields, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 import torch
 from IPython import get_ipython
-from IPython.display import Markdown, display
+from IPython.display import Javascript, Markdown, display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from ptb.data.corpora import CORPORA, find_folder
@@ -19,30 +19,41 @@ from ptb.evaluation.analysis import neighbours, surprise
 from ptb.evaluation.generation import encode, generate
 from ptb.evaluation.perplexity import measure, sliding_losses, summary
 from ptb.models.language_model import build
+from ptb.parameters import check_parameters
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import FOUR, recipe
-from ptb.report import experiments, figures
+from ptb.report import experiments
 from ptb.report.claim import signed
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
 from ptb.report.model_table import parameter_table
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, four_settings, gather, left_out
-from ptb.setting import NAMES, Setting, bar, check_names, check_number, check_text
+from ptb.setting import NAMES, Setting, check_number, check_text
 from ptb.studies.architectures import FULL
 
 set_matplotlib_formats("png", "pdf")
 
 
+def _bring_into_view(result) -> None:
+    """Scrolls to a cell that failed: Run All leaves the view at the last cell, far below."""
+    if result.error_in_exec:
+        display(Javascript("setTimeout(() => element.scrollIntoView({block: 'center'}), 500)"))
+
+
+if "JPY_SESSION_NAME" in os.environ and (shell := get_ipython()):  # a person watches, in Jupyter
+    shell.events.register("post_run_cell", _bring_into_view)
+
+
 # ---------------------------------------------------------------- the parameters cell
 def check(names: dict, others: tuple[str, ...]) -> Setting:
-    """The setting that a notebook's parameters make; names is the notebook's globals().
+    """The setting that a notebook's parameters make, for a cell that calls it `setting`.
 
-    others are the parameters that are no choice of the setting. An unknown name or a bad value
-    raises SettingError.
+    names is the notebook's globals(), others are the parameters that are no choice of the setting.
+    An unknown name or a bad value raises SettingError, and no earlier `setting` is left then.
     """
-    check_parameters(names, (*NAMES, *others))
+    check_parameters(names, (*NAMES, *others), makes=["setting"])
     chosen = {name: names[name] for name in NAMES if name in names}
-    first = [chosen.pop(name) for name in ("cell", "dropout", "corpus")]
+    first = [chosen.pop(name, None) for name in ("cell", "dropout", "corpus")]
     setting = recipe(*first, **chosen)
     return replace(setting, corpus=_recorded(setting.corpus))
 
@@ -52,20 +63,6 @@ def _recorded(corpus: str) -> str:
     return corpus if corpus in CORPORA else relative(find_folder(corpus))
 
 
-def check_parameters(names: dict, known: tuple[str, ...]) -> None:
-    """Raises SettingError for a parameter that the notebook has not: papermill adds any.
-
-    Once all were known, other names come from later cells, and the cells may run again.
-    """
-    if "_checked" not in names:
-        hidden = {*get_ipython().user_ns_hidden, "pu"}
-        given = [n for n in names if n[0] != "_" and n not in hidden]
-        # an unknown name goes, so that the corrected cell can run again in the same kernel
-        values = {n: names.pop(n) for n in given if n not in known}
-        check_names(values, known)
-    names["_checked"] = True
-
-
 def use_threads(threads: int | None) -> None:
     """Has torch compute on that many threads; None leaves it all cores."""
     if threads is not None:
@@ -73,12 +70,6 @@ def use_threads(threads: int | None) -> None:
 
 
 # ---------------------------------------------------------------- tables and figures
-def setting_table(setting: Setting) -> Table:
-    """The setting, a row a choice."""
-    rows = [{"choice": f.name, "value": str(getattr(setting, f.name))} for f in fields(setting)]
-    return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
-
-
 def model_table(setting: Setting, vocabulary: int) -> Table:
     """The model's parameters, tensor by tensor against the formula."""
     rows = parameter_table(build(setting, vocabulary), setting)
@@ -102,9 +93,8 @@ def title_page(
 
     By default the title says what the report is about and names the corpus of the table's runs.
     """
-    for name, value in (("title", title), ("authors", authors)):
-        if value is not None:
-            check_text(name, value)
+    title = None if title is None else check_text("title", title)
+    authors = None if authors is None else check_text("authors", authors)
     names = authors or ("The authors of the repository" if is_published(table) else "")
     paper = {
         "title": title or f"{about} on {corpus_title(table.iloc[0]['corpus'])}",
@@ -112,38 +102,6 @@ def title_page(
         "abstract": abstract,
     }
     display(Markdown(abstract), metadata={"paper": paper})
-
-
-def result(run: Run) -> Table | Markdown:
-    """Perplexities of the saved weights and, where the exercise sets one, the bar."""
-    metrics, level = run.metrics, bar(run.setting)
-    if metrics["best_epoch"] is None:
-        return Markdown(f"The run diverged ({metrics['reason']}) before an epoch ended.")
-    rows = [
-        {
-            "split": split,
-            "tokens": f"{metrics[split]['tokens']:,}",
-            "perplexity": f"{metrics[split]['perplexity']:.2f}",
-        }
-        for split in SPLITS
-    ]
-    for row in rows if "sliding" in metrics else ():
-        row["sliding"] = _sliding(metrics, row["split"])
-    caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
-    caption += "the best on validation."
-    if level:
-        reached = metrics["valid"]["perplexity"] < level
-        caption += f" The exercise asks for a validation perplexity below {level}: "
-        caption += "reached." if reached else "not reached."
-    if "sliding" in metrics:
-        caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
-        caption += f"the {run.setting.bptt} before it, on validation and test."
-    return table(pd.DataFrame(rows), caption, "tab:result")
-
-
-def _sliding(metrics: dict, split: str) -> str:
-    found = metrics["sliding"].get(split)
-    return f"{found['perplexity']:.2f}" if found else "–"
 
 
 def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
@@ -158,12 +116,22 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
         folder = RECORDS / "dropout"
         table = four_settings(gather(find_runs(folder)))
     if table.empty:
-        known = ["dropout", "demo", *(path.name for path in RUNS.glob("*/"))]
-        reason = "; ".join(left_out(folder)) or f"train first; {meant(study, known)}"
+        reason = "; ".join([*left_out(folder), *_other_runs(folder)]) or _train_first(folder.name)
         raise SettingError(f"no finished run of the four settings in {folder}: {reason}")
     owner = "the published study" if is_published(table) else "your own study"
     whose = f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
     return table, whose + _lacking(table, folder)
+
+
+def _other_runs(folder: Path) -> list[str]:
+    """A line for each run without faults: it diverged, or is none of the four settings."""
+    good = [run for run in find_runs(folder) if not faults(run)]
+    return [f"{run.folder.name}: {run.metrics['status']}" for run in good]
+
+
+def _train_first(study: str) -> str:
+    known = {"dropout", "demo", *(path.name for path in RUNS.glob("*/"))} - {study}
+    return f"train first; {meant(study, sorted(known))}"
 
 
 def is_published(table: pd.DataFrame) -> bool:
@@ -231,7 +199,7 @@ def find_run(run: str | None) -> Run:
     if run is None:
         table = four_settings(gather(find_runs(RECORDS / "dropout")))
         return table.loc[table["valid"].idxmin(), "run"]
-    found = Run(check_text("run", run))
+    found = Run(run := check_text("run", run))
     if not found.done:
         raise SettingError(
             f"run = {run!r} is no folder of a finished run, it has no metrics.json{_meant_run(run)}"

@@ -199,15 +199,14 @@ def check_choice(name: str, value) -> str:
 def _checked(name: str, kind: type, value):
     if name in TABLES or name in CHOICES:
         return check_choice(name, value)
-    if kind is str or kind is bool:
-        if not isinstance(value, kind):
-            hint = "True or False" if kind is bool else "put it in quotes"
-            raise SettingError(f"{name} = {value!r} must be a {_KINDS[kind]}: {hint}")
-        return value
-    return check_number(name, kind, value)
+    if kind is bool and not isinstance(value, bool):
+        raise SettingError(f"{name} = {value!r} must be yes or no: True or False")
+    if kind is str:
+        return value if value == "" else check_text(name, value)
+    return value if kind is bool else check_number(name, kind, value)
 
 
-_KINDS = {str: "text", bool: "yes or no", int: "whole number", float: "number"}
+_KINDS = {int: "whole number", float: "number"}
 
 
 def check_number(name: str, kind: type, value):
@@ -243,10 +242,17 @@ def _meant_number(name: str, kind: type, value) -> str:
 
 
 def check_text(name: str, value) -> str:
-    """value, where it is text with a word in it; else raises SettingError."""
-    if not isinstance(value, str) or not value.strip():
-        raise SettingError(f"{name} = {value!r} must be text in quotes; None takes the default")
-    return value
+    """value, where it is text with a word in it, or a whole number, which papermill makes of 2026.
+
+    Else raises SettingError: of 1.50 or true papermill no longer tells how it was typed.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    typed = isinstance(value, float | bool)
+    remedy = "in quotes" + (f", or with papermill as -r {name} {value}" if typed else "")
+    raise SettingError(f"{name} = {value!r} must be text, {remedy}")
 
 
 NAMES = tuple(field.name for field in fields(Setting))

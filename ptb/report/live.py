@@ -1,4 +1,4 @@
-"""`Live`: a training run as a notebook shows it, with a bar and a figure drawn anew each epoch."""
+"""`Live`: a training run as a notebook shows it, with a bar and a figure that grows."""
 
 import os
 import time
@@ -7,35 +7,64 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML, display
 
+from ptb.data.corpus import Corpus
 from ptb.report import figures
 from ptb.report.display import show
-from ptb.runs.run import epoch_line
+from ptb.report.published import nearest
+from ptb.runs.run import HISTORY, Run, epoch_line
 from ptb.setting import Setting
 
+# Without a value, which a browser shows as a bar that moves to and fro.
+_UNKNOWN = '<progress style="vertical-align: middle"></progress>'
 _BAR = '<progress value="{:.4f}" max="1" style="vertical-align: middle"></progress>'
+BAR_EVERY, FIGURE_EVERY = 0.5, 5  # seconds between two drawings; a figure takes a fifth of one
 
 
 class Live:
     """Shows a training run as it goes: `train(…, on_epoch=live.epoch, on_step=live.step)`.
 
     Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
-    each epoch; elsewhere a printed line an epoch, and the figure once, at the end.
+    each epoch, and within the first; elsewhere a printed line an epoch. The figure with its caption
+    comes at the end. Dashed is the published run of the same kind, where there is one.
     """
 
-    def __init__(self, setting: Setting, floor: dict[str, float]):
-        self.setting, self.floor, self.rows = setting, floor, []
+    def __init__(self, setting: Setting, corpus: Corpus):
+        self.setting, self.corpus, self.rows = setting, corpus, []
+        self.published = nearest(setting)
+        self.running: list[tuple[float, float]] = []  # parts of the first epoch, perplexities
+        self.began = None  # this sitting's first step: when, and the part of the run done by then
+        self.epoch_began = None  # the epoch, when its first step ended, and the part done by then
+        self.speed = None  # tokens a second of the last split that was measured
+        self.measuring = None  # the split that is being measured, and since when
         self.watched = "JPY_SESSION_NAME" in os.environ
         self.bar = display(HTML(""), display_id=True) if self.watched else None
         self.figure = display(HTML(""), display_id=True) if self.watched else None
-        self.drawn = time.monotonic()
+        self.bar_drawn = self.figure_drawn = float("-inf")
 
+    # ------------------------------------------------------------ what training calls
     def step(self, epoch: int, fraction: float, running: float) -> None:
-        """The bar, twice a second: epochs finished, part of this one, running perplexity."""
-        if self.watched and time.monotonic() - self.drawn > 0.5:
-            self.drawn = time.monotonic()
-            done = (epoch + fraction) / self.setting.epochs
-            text = f"epoch {epoch + 1}/{self.setting.epochs}, running perplexity {running:.1f}"
-            self.bar.update(HTML(f"{_BAR.format(done)} {text}"))
+        """Epochs finished, part of this one, running perplexity: the bar, twice a second."""
+        now, done = time.monotonic(), (epoch + fraction) / self.setting.epochs
+        self.began = self.began or (now, done)
+        if self.epoch_began is None or self.epoch_began[0] != epoch:
+            self.epoch_began = epoch, now, fraction
+        if not self.watched or now - self.bar_drawn < BAR_EVERY:
+            return
+        self.bar_drawn = now
+        text = f"epoch {epoch + 1}/{self.setting.epochs}, running perplexity {running:.1f}"
+        self.bar.update(HTML(f"{_BAR.format(done)} {text}{self._pace(now, done, fraction)}"))
+        if epoch == 0:
+            self.running.append((fraction, running))
+            self._redraw(now)
+
+    def _pace(self, now: float, done: float, fraction: float) -> str:
+        """Tokens a second in this epoch, and the time left at the pace of this sitting."""
+        (began, done_before), (_, epoch_began, before) = self.began, self.epoch_began
+        if fraction <= before or now <= epoch_began:
+            return ""
+        tokens = len(self.corpus["train"]) * (fraction - before) / (now - epoch_began)
+        left = (now - began) / (done - done_before) * (1 - done)
+        return f", {tokens:,.0f} tokens/s, {duration(left)} left"
 
     def epoch(self, rows: list[dict]) -> None:
         """The rows of the history so far: new ones are shown."""
@@ -43,19 +72,74 @@ class Live:
             print(epoch_line(self.setting, row), flush=True)
         self.rows = list(rows)
         if self.watched and rows:
+            self._redraw(time.monotonic(), at_once=True)
+
+    def measure(self, what: str) -> None:
+        """What is measured next of the saved weights: a split, or "texts", which it writes."""
+        now = time.monotonic()
+        if self.measuring:
+            split, since = self.measuring
+            self.speed = len(self.corpus[split]) / (now - since)
+        else:
+            print("measuring the saved weights on every token of all splits", flush=True)
+        if what not in self.corpus.splits:
+            self.measuring, text = None, "writing texts, and what reports need of the model"
+        else:
+            self.measuring, tokens = (what, now), len(self.corpus[what])
+            text = f"measuring the saved weights on {what}: {tokens:,} tokens"
+            text += f", {duration(tokens / self.speed)}" if self.speed else ""
+        if self.watched:
+            self.bar.update(HTML(f"{_UNKNOWN} {text}"))
+
+    # ------------------------------------------------------------ the figure
+    def _redraw(self, now: float, at_once: bool = False) -> None:
+        if at_once or now - self.figure_drawn > FIGURE_EVERY:
+            self.figure_drawn = now
             axes = self._draw()
             self.figure.update(axes.figure)
             plt.close(axes.figure)
 
     def _draw(self):
-        return figures.convergence(self.setting, pd.DataFrame(self.rows), self.floor)
+        history = pd.DataFrame(self.rows, columns=HISTORY)
+        axes = figures.convergence(self.setting, history, self.corpus.floor)
+        if self.published:
+            draw_published(axes, self.published, self.setting)
+        if not self.rows:
+            axes.plot(*zip(*self.running, strict=True), color="grey", label="train, running")
+            axes.set_xlim(0, self.setting.epochs + 0.5)
+        axes.legend()
+        return axes
 
     def __enter__(self) -> "Live":
         return self
 
     def __exit__(self, *error) -> None:
-        """The end, of a stopped run too: the bar goes, the figure stays."""
+        """The end, of a stopped run too: the bar goes, the figure stays, with its caption.
+
+        A kernel that papermill starts from a notebook takes itself for watched, and still leaves
+        what any other leaves.
+        """
         if self.watched:
             self.bar.update(HTML(""))
-        elif self.rows:
-            show(self._draw(), f"Convergence of {figures.label(self.setting)}.", "fig:convergence")
+            self.figure.update(HTML(""))
+        if self.rows:
+            caption = f"Convergence of {figures.label(self.setting)}."
+            if self.published:
+                caption += " Dashed: validation perplexity of the published run nearest to it."
+            show(self._draw(), caption, "fig:convergence")
+
+
+def draw_published(axes, run: Run, setting: Setting) -> None:
+    """The published run's validation perplexity; its rate of dropout where it is another."""
+    other = f", dropout {run.setting.dropout:g}" if run.setting.dropout != setting.dropout else ""
+    history = run.history
+    style = {"ls": "--", "lw": 1, "color": figures.COLOURS["valid"]}
+    axes.plot(history["epoch"], history["valid"], label=f"valid, published run{other}", **style)
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: "40 s", "5 min", "1 h 20 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -23,11 +23,13 @@ def train(
     on_epoch: Callable | None = None,
     on_step: Callable | None = None,
     device: str = "cpu",
+    on_measure: Callable | None = None,
 ) -> dict:
     """Trains to the end, from the last finished epoch where there is one; returns the metrics.
 
     on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
-    on_step(epochs finished, fraction of this one, running perplexity) each update. A run that is
+    on_step(epochs finished, fraction of this one, running perplexity) each update; on_measure(what)
+    what is measured next of the saved weights, at the end: a split, then "texts". A run that is
     done is not trained again. Raises RunError where the folder is another setting's or text's or in
     use, and, before there is one, SettingError for the device and CorpusError where the training
     split is too short for the rows.
@@ -38,15 +40,18 @@ def train(
     run = Run(folder)
     with run.writing(setting, corpus.fingerprint):
         try:
-            return _train(setting, corpus, run, on_epoch, on_step, device)
+            return _train(setting, corpus, run, on_epoch, on_step, device, on_measure)
         except KeyboardInterrupt:
-            message = (
-                f"stopped after epoch {len(run.history)}: start it again and it goes on from there"
-            )
-            raise RunError(message) from None
+            raise RunError(_stopped(len(run.history))) from None
 
 
-def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
+def _stopped(epochs: int) -> str:
+    if not epochs:
+        return "stopped in its first epoch, of which nothing is kept: started again, it begins anew"
+    return f"stopped after epoch {epochs}: start it again and it goes on from there"
+
+
+def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
     if run.done:
         if on_epoch:
             on_epoch(run.history.to_dict("records"))
@@ -67,7 +72,7 @@ def _train(setting, corpus, run, on_epoch, on_step, device) -> dict:
                 on_epoch(trainer.history)
     except Diverged as error:
         reason = str(error)
-    return _finish(trainer, run, reason)
+    return _finish(trainer, run, reason, on_measure or (lambda what: None))
 
 
 def _save(trainer: Trainer, run: Run, improved: bool) -> None:
@@ -78,7 +83,7 @@ def _save(trainer: Trainer, run: Run, improved: bool) -> None:
     run.write_history(trainer.history)
 
 
-def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
+def _finish(trainer: Trainer, run: Run, reason: str | None, on_measure: Callable) -> dict:
     """Measures the saved, rounded weights on every token of every split, and closes the run.
 
     reason says why it diverged; None: it did not.
@@ -86,7 +91,7 @@ def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
     measured = {"best_epoch": None}
     try:
         if trainer.best:
-            measured = {"best_epoch": trainer.best["epoch"]} | _measure(trainer, run)
+            measured = {"best_epoch": trainer.best["epoch"]} | _measure(trainer, run, on_measure)
     except Diverged as error:
         reason = reason or str(error)
     metrics = {"status": "diverged", "reason": reason} if reason else {"status": "finished"}
@@ -96,11 +101,14 @@ def _finish(trainer: Trainer, run: Run, reason: str | None) -> dict:
     return run.finish(metrics | measured)
 
 
-def _measure(trainer: Trainer, run: Run) -> dict:
+def _measure(trainer: Trainer, run: Run, on_measure: Callable) -> dict:
     """Raises Diverged where the rounded weights have a perplexity that is not finite."""
-    model = load_model(run, trainer.corpus).to(trainer.device)
+    model, measured = load_model(run, trainer.corpus).to(trainer.device), {}
+    on_measure("test")
     test = token_losses(model, trainer.splits["test"])
-    measured = {split: measure(model, trainer.splits[split]) for split in ("train", "valid")}
+    for split in ("valid", "train"):  # the longest last, when one can tell how long it takes
+        on_measure(split)
+        measured[split] = measure(model, trainer.splits[split])
     measured["test"] = summary(test)
     perplexities = {split: found["perplexity"] for split, found in measured.items()}
     if not all(map(math.isfinite, perplexities.values())):
@@ -108,6 +116,7 @@ def _measure(trainer: Trainer, run: Run) -> dict:
     if model.window:
         sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in ("valid", "test")}
         measured["sliding"] = sliding  # the training split would take as long as its training
+    on_measure("texts")
     run.write("samples.json", write_samples(model, trainer.corpus))
     run.write("texts.json", write_texts(model, trainer.corpus, trainer.setting.bptt))
     analysis = analyse(trainer.corpus, test) | _look_inside(trainer, model)

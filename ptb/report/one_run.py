@@ -1,0 +1,92 @@
+"""What train.ipynb shows of its run: the setting, the perplexities, and where to go from there."""
+
+import os
+import shlex
+
+import pandas as pd
+from IPython.display import Markdown
+
+from ptb.data.corpus import SPLITS
+from ptb.report import figures
+from ptb.report.display import Table, table
+from ptb.runs.run import Run
+from ptb.setting import NAMES, RECURRENT_ONLY, TRANSFORMER_ONLY, Setting, bar
+
+
+def setting_table(setting: Setting) -> Table:
+    """The setting, a row a choice, without what its cell, optimiser or schedule never read."""
+    rows = [
+        {"choice": name, "value": str(getattr(setting, name))}
+        for name in NAMES
+        if _applies(name, setting)
+    ]
+    return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
+
+
+def _applies(name: str, setting: Setting) -> bool:
+    transformer = setting.cell == "transformer"
+    conditions = {
+        **dict.fromkeys(RECURRENT_ONLY, not transformer),
+        **dict.fromkeys(TRANSFORMER_ONLY, transformer),
+        "reset": setting.cell == "gru",
+        **dict.fromkeys(("augmented", "projected"), setting.tied),
+        "momentum": setting.optimiser == "sgd",
+        "hold": setting.schedule == "hold",
+        "decay": setting.schedule in ("hold", "plateau"),
+        **dict.fromkeys(("experiment", "scale"), bool(setting.experiment)),
+    }
+    return conditions.get(name, True)
+
+
+def result(run: Run) -> Table | Markdown:
+    """Perplexities of the saved weights and, where the exercise sets one, the bar."""
+    metrics, level = run.metrics, bar(run.setting)
+    if metrics["best_epoch"] is None:
+        return Markdown(f"The run diverged ({metrics['reason']}) before an epoch ended.")
+    rows = [
+        {
+            "split": split,
+            "tokens": f"{metrics[split]['tokens']:,}",
+            "perplexity": f"{metrics[split]['perplexity']:.2f}",
+        }
+        for split in SPLITS
+    ]
+    for row in rows if "sliding" in metrics else ():
+        row["sliding"] = _sliding(metrics, row["split"])
+    caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
+    caption += "the best on validation."
+    if level:
+        reached = metrics["valid"]["perplexity"] < level
+        caption += f" The exercise asks for a validation perplexity below {level}: "
+        caption += "reached." if reached else "not reached."
+    if "sliding" in metrics:
+        caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
+        caption += f"the {run.setting.bptt} before it, on validation and test."
+    return table(pd.DataFrame(rows), caption, "tab:result")
+
+
+def next_steps(run: Run) -> Markdown:
+    """Where one goes from a finished run: its weights tested, in the notebook or by a command."""
+    folder = os.path.relpath(run.folder)
+    return Markdown(
+        f"""**Next: [evaluate.ipynb](evaluate.ipynb)** measures these weights again, colours a text
+by surprise and lets the model write on. In its parameters cell:
+
+```python
+run = {folder!r}
+```
+
+or on the command line:
+
+```sh
+papermill evaluate.ipynb out.ipynb -p run {shlex.quote(folder)}
+```
+
+[report.ipynb](report.ipynb) compares the four settings once they are trained;
+[cells.ipynb](cells.ipynb) takes the cells apart."""
+    )
+
+
+def _sliding(metrics: dict, split: str) -> str:
+    found = metrics["sliding"].get(split)
+    return f"{found['perplexity']:.2f}" if found else "–"
