@@ -45,8 +45,12 @@ bench: setup  ## tokens a second against a plain loop and the limit: report/benc
 bench-reading: setup  ## memory of reading a text and of training on it: report/reading.json
 	$(BIN)/python benchmarks/reading.py
 
-lab: setup  ## JupyterLab in notebooks/
-	$(BIN)/jupyter lab notebooks
+# Copies that are there already stay as you left them: delete one to have it anew.
+lab: setup  ## JupyterLab, in copies of the notebooks (mine/), so that notebooks/ stays as it is
+	@mkdir -p mine
+	@for notebook in notebooks/*.ipynb; do \
+		test -e mine/$${notebook#notebooks/} || cp $$notebook mine/; done
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/mine/train.ipynb
 
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

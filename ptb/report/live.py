@@ -5,7 +5,7 @@ import time
 
 import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, display
+from IPython.display import HTML, Javascript, display
 
 from ptb.data.corpus import Corpus
 from ptb.report import figures
@@ -17,6 +17,9 @@ from ptb.setting import Setting
 # Without a value, which a browser shows as a bar that moves to and fro.
 _UNKNOWN = '<progress style="vertical-align: middle"></progress>'
 _BAR = '<progress value="{:.4f}" max="1" style="vertical-align: middle"></progress>'
+# Run All leaves the view at the last cell; the training cell is brought back once, as it begins.
+_INTO_VIEW = "const cell = element.closest('.jp-Cell') ?? element; "
+_INTO_VIEW += "setTimeout(() => cell.scrollIntoView(), 500)"
 BAR_EVERY, FIGURE_EVERY = 0.5, 5  # seconds between two drawings; a figure takes a fifth of one
 
 
@@ -37,7 +40,7 @@ class Live:
         self.speed = None  # tokens a second of the last split that was measured
         self.measuring = None  # the split that is being measured, and since when
         self.watched = "JPY_SESSION_NAME" in os.environ
-        self.bar = display(HTML(""), display_id=True) if self.watched else None
+        self.bar = display(Javascript(_INTO_VIEW), display_id=True) if self.watched else None
         self.figure = display(HTML(""), display_id=True) if self.watched else None
         self.bar_drawn = self.figure_drawn = float("-inf")
 
@@ -105,7 +108,8 @@ class Live:
         if self.published:
             draw_published(axes, self.published, self.setting)
         if not self.rows:
-            axes.plot(*zip(*self.running, strict=True), color="grey", label="train, running")
+            parts, perplexities = zip(*self.running, strict=True)
+            axes.plot(parts, perplexities, ".-", ms=3, color="grey", label="train, running")
             axes.set_xlim(0, self.setting.epochs + 0.5)
         axes.legend()
         return axes
