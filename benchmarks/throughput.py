@@ -17,12 +17,11 @@ import nbformat
 import psutil
 import torch
 from nbclient import NotebookClient
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 from ptb.data.corpus import Corpus
 from ptb.models.cells import CELLS
 from ptb.models.matmul import product
+from ptb.models.plain import PlainModel, train_step
 from ptb.paths import ROOT
 from ptb.runs.run import environment, write_json
 from ptb.setting import Setting
@@ -39,40 +38,18 @@ def batches(count: int, device: str = "cpu") -> list[tuple[torch.Tensor, torch.T
     return [tuple(words[i : i + T * B].view(T, B) for i in (n, n + 1)) for n in range(count)]
 
 
-class PlainModel(nn.Module):
-    """The model as a user would write it."""
-
-    def __init__(self, cell: str):
-        super().__init__()
-        self.embedding = nn.Embedding(V, H)
-        self.rnn = {"lstm": nn.LSTM, "gru": nn.GRU}[cell](H, H, 2, dropout=0.3)
-        self.output = nn.Linear(H, V)
-        self.drop = nn.Dropout(0.3)
-        for weights in self.parameters():
-            nn.init.uniform_(weights, -0.1, 0.1)
-
-    def forward(self, x, state):
-        y, state = self.rnn(self.drop(self.embedding(x)), state)
-        return self.output(self.drop(y)), state
-
-
 class Plain:
-    """The plain loop: nn modules, cross_entropy, clip_grad_norm_, SGD."""
+    """The plain loop: `ptb.models.plain`, torch's modules and nothing else."""
 
     def __init__(self, cell: str, device: str):
-        self.model = PlainModel(cell).to(device)
+        self.model = PlainModel(cell, V, H, H, dropout=0.3).to(device)
         self.optimiser = torch.optim.SGD(self.model.parameters(), lr=1.0)
         self.state = None
 
     def step(self, x, y):
-        logits, state = self.model(x, self.state)
-        loss = cross_entropy(logits.view(-1, V), y.reshape(-1))
-        self.optimiser.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 0.25)
-        self.optimiser.step()
-        self.state = state.detach() if torch.is_tensor(state) else tuple(s.detach() for s in state)
-        return loss.item()
+        arguments = self.model, self.optimiser, x, y, self.state
+        loss, self.state = train_step(*arguments, clip=0.25)
+        return loss
 
 
 def made_up_corpus() -> Corpus:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from test_cells import LAYERS
 from torch import nn
 
 from ptb.errors import WeightsError
 from ptb.models.cross_entropy import augmented_loss
 from ptb.models.language_model import build, load_weights
 from ptb.models.layers import drop
+from ptb.models.plain import PlainModel
 from ptb.report.model_table import parameter_table
 from ptb.setting import Setting
 from ptb.studies.architectures import FULL
@@ -37,29 +37,26 @@ def window(steps=4, batch=3, vocabulary=VOCABULARY):
     return torch.randint(vocabulary, (2, steps, batch))  # x and y
 
 
-class Torchs(nn.Module):
-    """The same model of nn.Embedding, nn.LSTM, nn.GRU or nn.RNN and nn.Linear, weights copied."""
+def plain_copy(setting: Setting, model) -> PlainModel:
+    """The model of `ptb.models.plain`, on torch's modules alone, with the same weights."""
+    vocabulary = model.embedding.num_embeddings
+    sizes = setting.embedding, setting.hidden, setting.layers
+    theirs = PlainModel(setting.cell, vocabulary, *sizes, setting.dropout).double()
+    if setting.tied:
+        theirs.output.weight = theirs.embedding.weight
+    for name, parameter in model.named_parameters():
+        counterpart(theirs, name).data.copy_(parameter.data)
+    return theirs
 
-    def __init__(self, setting: Setting, model):
-        super().__init__()
-        vocabulary = model.embedding.num_embeddings
-        self.embedding = nn.Embedding(vocabulary, setting.embedding, dtype=torch.float64)
-        self.rnn = LAYERS[setting.cell](
-            setting.embedding, setting.hidden, setting.layers, dtype=torch.float64
-        )
-        self.output = nn.Linear(setting.hidden, vocabulary, dtype=torch.float64)
-        if setting.tied:
-            self.output.weight = self.embedding.weight
-        for name, parameter in model.named_parameters():
-            self.counterpart(name).data.copy_(parameter.data)
 
-    def counterpart(self, name):
-        """layers.0.weight_ih is here rnn.weight_ih_l0; the other names are the same."""
-        return self.get_parameter(re.sub(r"layers\.(\d)\.(\w+)", r"rnn.\2_l\1", name))
+def counterpart(theirs: PlainModel, name: str) -> nn.Parameter:
+    """layers.0.weight_ih is there rnn.weight_ih_l0; the other names are the same."""
+    return theirs.get_parameter(re.sub(r"layers\.(\d)\.(\w+)", r"rnn.\2_l\1", name))
 
-    def forward(self, x, y, state=None):
-        hidden, state = self.rnn(self.embedding(x), state)
-        return F.cross_entropy(self.output(hidden).flatten(0, 1), y.flatten()), state
+
+def plain_loss(theirs: PlainModel, x, y, state=None):
+    logits, state = theirs(x, state)
+    return F.cross_entropy(logits.flatten(0, 1), y.flatten()), state
 
 
 COUNTS = {  # the second exercise's, as a solution of it counted
@@ -100,15 +97,15 @@ SHAPES = [{}, {"embedding": 3}, {"tied": True}, {"layers": 1}, {"layers": 3}]
 def test_loss_and_gradients_are_those_of_torchs_modules(cell, shape):
     setting = small(cell, **shape)
     model = make(setting)
-    theirs = Torchs(setting, model)
+    theirs = plain_copy(setting, model)
     x, y = window()
     ours, _ = model.loss(x, y, model.initial_state(3))
-    expected, _ = theirs(x, y)
+    expected, _ = plain_loss(theirs, x, y)
     ours.backward()
     expected.backward()
     assert ours.item() == pytest.approx(expected.item(), abs=1e-12)
     for name, parameter in model.named_parameters():
-        gradient = theirs.counterpart(name).grad
+        gradient = counterpart(theirs, name).grad
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-10)
 
 
@@ -116,10 +113,10 @@ def test_loss_and_gradients_are_those_of_torchs_modules(cell, shape):
 def test_state_carried_into_a_second_window_is_torchs(cell):
     setting = small(cell)
     model = make(setting)
-    theirs, (x, y) = Torchs(setting, model), window()
+    theirs, (x, y) = plain_copy(setting, model), window()
     _, state = model.loss(x, y, model.initial_state(3))
-    _, their_state = theirs(x, y)
-    ours, expected = model.loss(y, x, state)[0], theirs(y, x, their_state)[0]
+    _, their_state = theirs(x)
+    ours, expected = model.loss(y, x, state)[0], plain_loss(theirs, y, x, their_state)[0]
     assert ours.item() == pytest.approx(expected.item(), abs=1e-12)
     assert ours.item() != pytest.approx(model.loss(y, x, model.initial_state(3))[0].item())
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from test_language_model import Torchs
+from test_language_model import plain_copy, plain_loss
 
 from ptb.__main__ import main
 from ptb.evaluation.perplexity import perplexity, token_losses
@@ -55,12 +55,12 @@ def test_a_rate_that_blows_the_weights_up_is_infinitely_bad(tiny_corpus):
 def test_dynamic_evaluation_is_a_plain_loop_over_torchs_modules(decay, tiny_corpus):
     setting, model = make(len(tiny_corpus.words))
     ids = tiny_corpus["valid"][:42].long()
-    theirs = Torchs(setting, model.double()).double()
+    theirs = plain_copy(setting, model.double())
     first = [p.detach().clone() for p in theirs.parameters()]
     optimiser, state, total = torch.optim.SGD(theirs.parameters(), 0.5), None, 0.0
     for n in range(0, 41, 5):
         x, y = ids[n : n + 5][: 41 - n, None], ids[n + 1 : n + 6, None]
-        loss, state = theirs(x, y, state)
+        loss, state = plain_loss(theirs, x, y, state)
         state = state.detach()
         optimiser.zero_grad()
         loss.backward()
