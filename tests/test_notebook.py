@@ -3,7 +3,6 @@
 import math
 import re
 import shutil
-from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -35,20 +34,26 @@ def run_cells(tmp_path, monkeypatch):
 
     A report's are three: its title and authors are checked where its title page is made.
     """
-    monkeypatch.setattr(notebook, "get_ipython", lambda: SimpleNamespace(user_ns_hidden={}))
     for module in (pu, notebook, runs):
         monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
 
     def run(notebook, **chosen):
         first, *rest = cells(notebook)[: 3 if notebook == "report.ipynb" else 2]
-        names = {}
-        exec(first, names)
-        names.update(chosen)
-        for cell in rest:
-            exec(cell, names)
+        injected = "# Parameters
+" + "".join(f"{n} = {v!r}
+" for n, v in chosen.items())
+        names = {"nan": NAN, "inf": INF, "In": [""]}
+        for cell in (first, injected, *rest):
+            execute(cell, names)
         return names
 
     return run
+
+
+def execute(cell: str, names: dict) -> None:
+    """As IPython does, which keeps the source in `In` first."""
+    names["In"].append(cell)
+    exec(cell, names)
 
 
 def refusal(run_cells, notebook, chosen) -> str:
@@ -86,7 +91,7 @@ TRAIN = [  # the value, what is allowed, the likeliest intention
         {"corpus": "embeded"},
         "corpus = 'embeded' is none of ptb, embedded and no folder: did you mean 'embedded'",
     ),
-    ({"corpus": None}, "corpus = None must be a text: put it in quotes"),
+    ({"corpus": None}, "corpus = None must be text, in quotes"),
     ({"seed": -7}, "seed = -7 must be a whole number from 0 to below 2147483648; did you mean 7?"),
     ({"epochs": "4"}, "epochs = '4' must be a whole number from 1 to 1000; did you mean 4?"),
     ({"epochs": 2.5}, "epochs = 2.5 must be a whole number from 1 to 1000; did you mean 2?"),
@@ -97,7 +102,7 @@ TRAIN = [  # the value, what is allowed, the likeliest intention
     ({"batch_size": NAN}, "batch_size = nan must be a whole number from 1 to 4096"),
     ({"hidden": 20_000}, "hidden = 20000 must be a whole number from 1 to 4096; did you mean 2000"),
     ({"layers": [2]}, "layers = [2] must be a whole number from 1 to 16; execute the notebook"),
-    ({"tied": "True"}, "tied = 'True' must be a yes or no: True or False"),
+    ({"tied": "True"}, "tied = 'True' must be yes or no: True or False"),
     ({"schedule": "cosinus"}, "schedule = 'cosinus' is none of linear, cosine, hold, plateau: did"),
     ({"optimiser": "adam"}, "optimiser = 'adam' is none of sgd, adamw: did you mean 'adamw'?"),
     ({"drpout": 0.5}, "no parameter is called 'drpout': did you mean 'dropout'?"),
@@ -116,10 +121,10 @@ TRAIN = [  # the value, what is allowed, the likeliest intention
     ({"study": "/etc"}, "study = '/etc' must be a plain name, of a folder in runs/"),
     ({"study": "a/b"}, "study = 'a/b' must be a plain name, of a folder in runs/"),
     ({"study": "runs/mine"}, "of a folder in runs/: did you mean 'mine'? folder takes any other"),
-    ({"study": ""}, "study = '' must be text in quotes; None takes the default"),
-    ({"study": 1}, "study = 1 must be text in quotes; None takes the default"),
-    ({"folder": " "}, "folder = ' ' must be text in quotes; None takes the default"),
-    ({"folder": True}, "folder = True must be text in quotes; None takes the default"),
+    ({"study": ""}, "study = '' must be text, in quotes"),
+    ({"study": 1.5}, "study = 1.5 must be text, in quotes, or with papermill as -r study 1.5"),
+    ({"folder": " "}, "folder = ' ' must be text, in quotes"),
+    ({"folder": True}, "folder = True must be text, in quotes, or with papermill as -r folder True"),
     ({"folder": __file__}, "is a file"),
     ({"folder": f"{__file__}/run"}, f"but {__file__} is a file"),
     ({"device": "gpu"}, "device = 'gpu' is none of cpu, cuda: did you mean 'cpu'?"),
@@ -153,9 +158,61 @@ def test_train_takes_what_is_allowed_and_creates_nothing_yet(run_cells):
 
 def test_the_second_cell_may_run_again_after_the_others(run_cells):
     names = run_cells("train.ipynb")
-    names |= {"live": 1, "metrics": 2, "dropout": 0.5}
-    exec(cells("train.ipynb")[1], names)
+    execute("live = metrics = 1; dropout = 0.5", names)
+    execute(cells("train.ipynb")[1], names)
+    assert names["setting"].dropout == 0.5 and names["live"] == 1
+
+
+OWN = """import numpy as np
+import sys; sys.path.insert(0, "..")
+best_lr: float = 12
+def double(x): return 2 * x
+"""
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_students_own_cell_is_left_alone(run_cells, place):
+    """Above the parameters, below them, or below papermill's."""
+    first, second, *_ = cells("train.ipynb")
+    ran = [first, "# Parameters\ndropout = 0.5"]
+    names = {"In": [""]}
+    for cell in [*ran[:place], OWN, *ran[place:], second]:
+        execute(cell, names)
     assert names["setting"].dropout == 0.5
+    assert names["best_lr"] == 12 and names["double"](1) == 2 and names["np"].pi
+
+
+def test_a_name_that_another_cell_corrects_is_no_parameter_any_more(run_cells):
+    first, second, *_ = cells("train.ipynb")
+    names = {"In": [""]}
+    execute(first.replace("dropout =", "dropuot ="), names)
+    with pytest.raises(PlainError, match="'dropuot': did you mean 'dropout'"):
+        execute(second, names)
+    execute(first, names)
+    execute(second, names)
+    assert names["setting"].dropout == 0 and names["dropuot"] == 0
+
+
+def test_after_a_refusal_no_earlier_setting_is_left(run_cells, saved):
+    for notebook, chosen, wrong, gone in (
+        ("train.ipynb", {}, "dropout = 30", "setting"),
+        ("evaluate.ipynb", {"run": str(saved.folder)}, "length = 0", "found"),
+        ("report.ipynb", {"study": str(RECORDS / "dropout")}, "study = 'none'", "table"),
+    ):
+        names = run_cells(notebook, **chosen)
+        assert gone in names
+        execute(wrong, names)
+        with pytest.raises(PlainError):
+            execute(cells(notebook)[1], names)
+        assert gone not in names
+
+
+def test_a_whole_number_is_text_where_text_is_meant(run_cells):
+    """As papermill makes one of `-p study 2026`."""
+    names = run_cells("train.ipynb", study=2026)
+    assert names["place"].parent == pu.RUNS / "2026"
+    with pytest.raises(PlainError, match="corpus = '1984' is none of"):
+        run_cells("train.ipynb", corpus=1984)
 
 
 # ---------------------------------------------------------------- evaluate and report
@@ -181,17 +238,18 @@ EVALUATE = [
     ({"length": -40}, "length = -40 must be a whole number from 1 to 10000; did you mean 40?"),
     ({"temprature": 1}, "no parameter is called 'temprature': did you mean 'temperature'?"),
     ({"cell": "gru"}, "no parameter is called 'cell': it can be 'run', 'passage', 'prompt'"),
-    ({"prompt": ""}, "prompt = '' must be text in quotes; None takes the default"),
-    ({"prompt": 5}, "prompt = 5 must be text in quotes; None takes the default"),
-    ({"passage": " \n"}, r"passage = ' \n' must be text in quotes; None takes the default"),
+    ({"prompt": ""}, "prompt = '' must be text, in quotes"),
+    ({"prompt": 1987}, "the word '1987' is not in the vocabulary of embedded"),
+    ({"prompt": 0.5}, "prompt = 0.5 must be text, in quotes, or with papermill as -r prompt 0.5"),
+    ({"passage": " \n"}, r"passage = ' \n' must be text, in quotes"),
     (
         {"prompt": "raka dodo"},
         "the word 'dodo' is not in the vocabulary of embedded: did you mean ",
     ),
     ({"passage": "Raka"}, "'Raka' is not in the vocabulary of embedded: did you mean 'raka'?"),
     ({"words": "rakaa"}, "'rakaa' is not in the vocabulary of embedded: did you mean 'raka'?"),
-    ({"words": ["raka"]}, "words = ['raka'] must be text in quotes; None takes the default"),
-    ({"run": 3}, "run = 3 must be text in quotes; None takes the default"),
+    ({"words": ["raka"]}, "words = ['raka'] must be text, in quotes"),
+    ({"run": 3}, "run = '3' is no folder of a finished run, it has no metrics.json"),
     ({"run": "../runs"}, "run = '../runs' is no folder of a finished run, it has no metrics.json"),
     ({"run": "lstm-dropout0-seed1"}, f"records/dropout/{recipe('lstm', 0.0).name}'?"),
 ]
@@ -240,9 +298,10 @@ def test_neighbours_of_words_are_a_table(saved):
 
 REPORT = [
     ({"autors": "Ada"}, "no parameter is called 'autors': did you mean 'authors'?"),
-    ({"authors": ["Ada"]}, "authors = ['Ada'] must be text in quotes; None takes the default"),
-    ({"title": 3}, "title = 3 must be text in quotes; None takes the default"),
-    ({"study": 3}, "study = 3 must be text in quotes; None takes the default"),
+    ({"authors": ["Ada"]}, "authors = ['Ada'] must be text, in quotes"),
+    ({"title": 1.5}, "title = 1.5 must be text, in quotes, or with papermill as -r title 1.5"),
+    ({"study": 3}, "runs/3: train first; it can be 'demo', 'dropout'"),
+    ({"study": "dropout"}, "runs/dropout: train first; it can be 'demo'"),
     ({"study": "dropuot"}, "runs/dropuot: train first; did you mean 'dropout'?"),
 ]
 

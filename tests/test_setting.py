@@ -41,7 +41,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"seed": -7}, ["seed = -7", "from 0 to below 2147483648", "did you mean 7?"]),
     ({"tied": "yes"}, ["tied = 'yes'", "True or False"]),
     ({"tied": 1}, ["tied = 1", "True or False"]),
-    ({"corpus": 3}, ["corpus = 3", "text", "quotes"]),
+    ({"corpus": 3.5}, ["corpus = 3.5", "text", "quotes"]),
     ({"tied": True, "embedding": 100}, ["tied = True", "embedding = hidden", "100", "200"]),
     ({"augmented": 0.1}, ["augmented = 0.1", "needs tied = True"]),
     ({"projected": True}, ["projected = True", "needs tied = True"]),

@@ -355,8 +355,8 @@ def _study_folder(setting: Setting, study: str | None) -> Path:
     default = CORPORA[corpus].study if corpus in CORPORA else Path(corpus).name
     if study is None:
         return RUNS / default
-    plain = r"\w[\w.-]{0,99}"
-    if not re.fullmatch(plain, check_text("study", study)):
+    plain, study = r"\w[\w.-]{0,99}", check_text("study", study)
+    if not re.fullmatch(plain, study):
         last = Path(study).name
         raise SettingError(
             f"study = {study!r} must be a plain name, of a folder in runs/: did you mean "
