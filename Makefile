@@ -6,7 +6,7 @@ BIN := .venv/bin
 	test-browser torture bench bench-reading
 setup: .venv/installed
 
-.venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*)
+.venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/* notebooks/*.ipynb)
 	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit('Python 3.11 or newer is needed, this is %d.%d: make setup PYTHON=python3.12' % v[:2])"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt

@@ -1,21 +1,22 @@
 """How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts, drawings."""
 
 import inspect
-import re
 import textwrap
+from base64 import b64encode
 from collections.abc import Iterable
-from html import escape
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
 import torch
-from IPython.display import Markdown, display
+from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from ptb.data.corpus import windows
 from ptb.paths import relative
+from ptb.report.text import NO_MATHS, as_it_is, latex, references
 
 
 class Table:
@@ -27,30 +28,29 @@ class Table:
     def __init__(self, frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()):
         self.frame, self.caption, self.label, self.bold = frame, caption, label, list(bold)
 
-    def _styled(self, frame: pd.DataFrame, css: str):
-        styler = frame.style.hide(axis="index")
+    def _styled(self, css: str, escape):
+        frame = self.frame
+        if frame.empty:  # Styler and pandoc fail at a table without cells
+            columns = list(frame.columns) or [""]
+            frame = pd.DataFrame([["no rows", *columns[1:]]], columns=columns)
+            frame.iloc[0, 1:] = ""
+        styler = frame.style.hide(axis="index").format(escape).format_index(escape, axis=1)
         rows = pd.IndexSlice[frame.index[self.bold], :]
         return styler.map(lambda value: css, subset=rows) if self.bold else styler
 
     def _repr_html_(self) -> str:
-        styler = self._styled(self.frame, "font-weight: bold").format(escape="html")
+        styler = self._styled("font-weight: bold", references)
+        styler.set_table_attributes(f'class="{NO_MATHS}"')
         # not as the table's <caption>, which is no wider than the table
-        return f"<p>{escape(self.caption)}</p>\n{styler.to_html()}"
+        return f"<p>{as_it_is(self.caption)}</p>\n{styler.to_html()}"
 
     def _repr_latex_(self) -> str:
-        styler = self._styled(self.frame.rename(columns=_latex), "textbf:--rwrap")
-        return styler.format(escape="latex").to_latex(
-            hrules=True, caption=_latex(self.caption), label=self.label, position_float="centering"
+        return self._styled("textbf:--rwrap", latex).to_latex(
+            hrules=True, caption=latex(self.caption), label=self.label, position_float="centering"
         )
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self.frame.to_string(index=False)}"
-
-
-def _latex(text: str) -> str:
-    for character in "\\&%$#_{}":
-        text = text.replace(character, "\\" + character)
-    return text
 
 
 def table(frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()) -> Table:
@@ -58,11 +58,38 @@ def table(frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = (
     return Table(frame, caption, label, bold)
 
 
-def show(figure, caption: str, label: str) -> None:
-    """Displays a figure (or a plot's axes) with its caption, once."""
+def show(figure, caption: str, label: str, place: DisplayHandle | None = None) -> None:
+    """Displays a figure (or a plot's axes) with its caption, once; in that place if one is given.
+
+    Jupyter and HTML show the caption below the image, the PDF takes both from the metadata.
+    """
     figure = getattr(figure, "figure", figure)
-    display(figure, metadata={"caption": caption, "label": label})
+    image = b64encode(_bytes(figure, "png")).decode()
+    html = (
+        f'<figure><img src="data:image/png;base64,{image}" alt="{references(alt_text(figure))}">'
+        f"<figcaption>{as_it_is(caption)}</figcaption></figure>"
+    )
+    data = {"text/html": html, "application/pdf": b64encode(_bytes(figure, "pdf")).decode()}
+    data["text/plain"] = f"{caption}\n{alt_text(figure)}"
+    given = {"raw": True, "metadata": {"caption": caption, "label": label}}
+    place.update(data, **given) if place else display(data, **given)
     plt.close(figure)
+
+
+def _bytes(figure, kind: str) -> bytes:
+    file = BytesIO()
+    figure.savefig(file, format=kind, bbox_inches="tight")
+    return file.getvalue()
+
+
+def alt_text(figure) -> str:
+    """What a figure shows, for those who can't see it: its axes, legends and, without axes, words."""
+    parts = []
+    for axes in figure.axes:
+        x, y, names = axes.get_xlabel(), axes.get_ylabel(), axes.get_legend_handles_labels()[1]
+        what = [f"{y} over {x}" if x and y else x or y or axes.get_title(), ", ".join(names)]
+        parts.append(": ".join(filter(None, what)) or " ".join(t.get_text() for t in axes.texts))
+    return "Figure: " + "; ".join(dict.fromkeys(parts))
 
 
 def source(function) -> Markdown:
@@ -73,33 +100,39 @@ def source(function) -> Markdown:
 
 
 def passage(text: str) -> Markdown:
-    """A model's text as a quotation, its `<unk>` and `$` shown as they are."""
+    """A model's text as a quotation, every character shown as it is."""
     return Markdown("> " + as_it_is(text))
 
 
-def as_it_is(text: str) -> str:
-    """text in Markdown, none of its characters a sign."""
-    return re.sub(r"([\\`*_<>$#\[\]~^|'])", r"\\\1", text)
-
-
 class Surprises:
-    """Words, each coloured by its loss in bits; where there is no colour, the bits follow it."""
+    """Words, each coloured by its loss in bits, which follows it too.
 
-    def __init__(self, words: list[str], bits: list[float]):
-        self.words, self.bits = words, bits
+    typed are the words as they were given, where they differ: shown before the `<unk>` that the
+    model read instead.
+    """
+
+    def __init__(self, words: list[str], bits: list[float], typed: list[str] | None = None):
+        self.words = [
+            word if word == given else f"{given} ({word})"
+            for word, given in zip(words, typed or words, strict=True)
+        ]
+        self.bits = bits
         mean = sum(bits) / len(bits)
         self.about = f"{mean:.2f} bits a word on average, a perplexity of {2**mean:.1f}."
+        if self.words != words:
+            self.about += " A word before (<unk>) is not in the vocabulary: the model read <unk>."
 
     def _repr_html_(self) -> str:
         pairs = zip(self.words, self.bits, strict=True)
-        text = " ".join(_coloured(word, bits) for word, bits in pairs)
+        text = " ".join(f"{_coloured(word, bits)}<sup>{bits:.1f}</sup>" for word, bits in pairs)
         scale = " ".join(_coloured(f"{bits} bits", bits) for bits in (0, 4, 8, 12, 16))
-        return f'<p style="line-height: 2">{text}</p><p>{scale}; {self.about}</p>'
+        text, about = f'<p style="line-height: 2.4">{text}</p>', as_it_is(self.about)
+        return f"{text}<p>Raised: bits. {scale}; {about}</p>"
 
     def _repr_markdown_(self) -> str:
         pairs = zip(self.words, self.bits, strict=True)
         text = " ".join(f"{as_it_is(word)}^{bits:.0f}^" for word, bits in pairs)
-        return f"> {text}\n\nRaised: bits. {self.about}"
+        return f"> {text}\n\nRaised: bits. {as_it_is(self.about)}"
 
     def __repr__(self) -> str:
         pairs = zip(self.words, self.bits, strict=True)
@@ -107,10 +140,10 @@ class Surprises:
 
 
 def _coloured(word: str, bits: float) -> str:
-    """A word on a background from white to orange at 16 bits; the bits show under the pointer."""
+    """A word on a background from white to orange at 16 bits."""
     colour = to_hex(plt.get_cmap("Oranges")(min(bits, 16) / 16 * 0.7))
     style = f"background-color: {colour}; color: black; padding: 2px"
-    return f'<span style="{style}" title="{bits:.1f} bits">{escape(word)}</span>'
+    return f'<span style="{style}">{as_it_is(word)}</span>'
 
 
 def draw_windows(text: str, batch_size: int, bptt: int, offset: int):

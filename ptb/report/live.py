@@ -3,9 +3,8 @@
 import os
 import time
 
-import matplotlib.pyplot as plt
 import pandas as pd
-from IPython.display import HTML, Javascript, display
+from IPython.display import HTML, DisplayHandle, Javascript, display
 
 from ptb.data.corpus import Corpus
 from ptb.report import figures
@@ -27,8 +26,8 @@ class Live:
     """Shows a training run as it goes: `train(…, on_epoch=live.epoch, on_step=live.step)`.
 
     Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
-    each epoch, and within the first; elsewhere a printed line an epoch. The figure with its caption
-    comes at the end. Dashed is the published run of the same kind, where there is one.
+    each epoch, and within the first; elsewhere a printed line an epoch, and the figure once, at the
+    end. Dashed is the published run of the same kind, where there is one.
     """
 
     def __init__(self, setting: Setting, corpus: Corpus):
@@ -58,7 +57,8 @@ class Live:
         self.bar.update(HTML(f"{_BAR.format(done)} {text}{self._pace(now, done, fraction)}"))
         if epoch == 0:
             self.running.append((fraction, running))
-            self._redraw(now)
+            if now - self.figure_drawn > FIGURE_EVERY:
+                self._draw(self.figure)
 
     def _pace(self, now: float, done: float, fraction: float) -> str:
         """Tokens a second in this epoch, and the time left at the pace of this sitting."""
@@ -75,7 +75,7 @@ class Live:
             print(epoch_line(self.setting, row), flush=True)
         self.rows = list(rows)
         if self.watched and rows:
-            self._redraw(time.monotonic(), at_once=True)
+            self._draw(self.figure)
 
     def measure(self, what: str) -> None:
         """What is measured next of the saved weights: a split, or "texts", which it writes."""
@@ -95,42 +95,30 @@ class Live:
             self.bar.update(HTML(f"{_UNKNOWN} {text}"))
 
     # ------------------------------------------------------------ the figure
-    def _redraw(self, now: float, at_once: bool = False) -> None:
-        if at_once or now - self.figure_drawn > FIGURE_EVERY:
-            self.figure_drawn = now
-            axes = self._draw()
-            self.figure.update(axes.figure)
-            plt.close(axes.figure)
-
-    def _draw(self):
+    def _draw(self, place: DisplayHandle | None = None) -> None:
+        self.figure_drawn = time.monotonic()
         history = pd.DataFrame(self.rows, columns=HISTORY)
         axes = figures.convergence(self.setting, history, self.corpus.floor)
+        caption = f"Convergence of {figures.label(self.setting)}."
         if self.published:
             draw_published(axes, self.published, self.setting)
+            caption += " Dashed: validation perplexity of the published run nearest to it."
         if not self.rows:
             parts, perplexities = zip(*self.running, strict=True)
             axes.plot(parts, perplexities, ".-", ms=3, color="grey", label="train, running")
             axes.set_xlim(0, self.setting.epochs + 0.5)
         axes.legend()
-        return axes
+        show(axes, caption, "fig:convergence", place)
 
     def __enter__(self) -> "Live":
         return self
 
     def __exit__(self, *error) -> None:
-        """The end, of a stopped run too: the bar goes, the figure stays, with its caption.
-
-        A kernel that papermill starts from a notebook takes itself for watched, and still leaves
-        what any other leaves.
-        """
+        """The end, of a stopped run too: the bar goes, the figure stays."""
         if self.watched:
             self.bar.update(HTML(""))
-            self.figure.update(HTML(""))
-        if self.rows:
-            caption = f"Convergence of {figures.label(self.setting)}."
-            if self.published:
-                caption += " Dashed: validation perplexity of the published run nearest to it."
-            show(self._draw(), caption, "fig:convergence")
+        elif self.rows:
+            self._draw()
 
 
 def draw_published(axes, run: Run, setting: Setting) -> None:

@@ -15,6 +15,8 @@ PAPER = Path(__file__).parents[2] / "share/jupyter/nbconvert/templates/paper"
 sys.path.append(str(PAPER))
 from paper_preprocessors import ExecuteOnExport, FrontMatter, report_briefly  # noqa: E402
 
+from ptb.report.text import as_it_is  # noqa: E402
+
 c = get_config()  # noqa: F821
 stock = [
     name
@@ -23,10 +25,12 @@ stock = [
 ]
 c.HTMLExporter.default_preprocessors = [ExecuteOnExport, *stock]
 c.LatexExporter.default_preprocessors = [ExecuteOnExport, *stock]
+c.SlidesExporter.reveal_scroll = True  # a section may be longer than a screen
 
 pdf = c.PDFExporter
 pdf.default_preprocessors = [ExecuteOnExport, FrontMatter, *stock]
 pdf.template_name = "paper"
+pdf.filters = {"as_it_is": as_it_is}
 pdf.latex_command = [sys.executable, str(PAPER / "markdown_to_pdf.py"), "{filename}"]
 pdf.latex_count = 1
 pdf.bib_command = [sys.executable, "-c", "raise SystemExit(1)"]  # failed: no second round

@@ -4,8 +4,10 @@ The "tex" file holds Pandoc Markdown, written by index.tex.j2; metadata.json lie
 """
 
 import os
+import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pypandoc
@@ -45,15 +47,42 @@ def markdown_to_typst(source, notebook_folder):
     return target
 
 
+def typst_to_pdf(document, target):
+    """Compile, with a line on the first page that names the scripts which no font here has."""
+    compiler = typst.Compiler(document)
+    compiler.compile(output=target)
+    if missing := scripts(without_glyph(compiler)):
+        compiler.compile(output=target, sys_inputs={"missing": ", ".join(missing)})
+
+
+def without_glyph(compiler):
+    """The characters that no font has: where the PDF is to be accessible, Typst refuses them."""
+    try:
+        compiler.compile(format="pdf", pdf_standards=["ua-1"])
+        return []
+    except typst.TypstError as error:
+        found = re.findall(r'the text `"(.+?)"` could not be displayed', error.diagnostic)
+    escaped = re.compile(r"\\u\{([0-9a-f]+)\}")
+    return [escaped.sub(lambda code: chr(int(code[1], 16)), text) for text in found]
+
+
+def scripts(texts):
+    """How Unicode names the characters' scripts, as "Thai"; a sign, such as an emoji, in full."""
+    names = set()
+    for character in set("".join(texts)):
+        name = unicodedata.name(character, f"U+{ord(character):04X}")
+        letter = unicodedata.category(character)[0] in "LM"
+        names.add(name.split()[0].title().replace("Cjk", "CJK") if letter else name.lower())
+    return sorted(names)
+
+
 def main(filename):
     """Convert, or exit with what pandoc or Typst says is wrong."""
     notebook_folder = os.environ.get("TEXINPUTS", "").split(os.pathsep)[0] or "."
     source = Path(filename)
     try:
         document = markdown_to_typst(source, notebook_folder)
-        typst.Compiler(document, ignore_system_fonts=True).compile(
-            output=str(source.with_suffix(".pdf"))
-        )
+        typst_to_pdf(document, str(source.with_suffix(".pdf")))
     except subprocess.CalledProcessError as error:
         sys.exit(f"pandoc: {error.stderr.strip()}")
     except typst.TypstError as error:

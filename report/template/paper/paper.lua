@@ -28,7 +28,7 @@ end
 -- pandoc takes one row for a table's header; the rule below the header tells how many there are
 local function restore_header(table, latex)
   local _, rows = (latex:match('\\toprule(.-)\\midrule') or ''):gsub('\\\\', '')
-  if #table.head.rows > 0 or rows == 0 then return end
+  if #table.head.rows > 0 or rows == 0 or #table.bodies[1].body < rows then return end
   for _ = 1, rows do
     table.head.rows:insert(table.bodies[1].body:remove(1))
   end
@@ -73,8 +73,15 @@ local function raw_inline(raw)
   return pandoc.utils.blocks_to_inlines(read_latex(raw.text))
 end
 
-local function tie(str)
-  return pandoc.Str((str.text:gsub('~$', '\u{a0}')))
+-- Figure~\ref{fig:x}: the number stays on the line of its word
+local function tie(inlines)
+  for n, inline in ipairs(inlines) do
+    local following = inlines[n + 1]
+    if inline.t == 'Str' and following and (following.t == 'RawInline' or following.t == 'Math') then
+      inline.text = inline.text:gsub('~$', '\u{a0}')
+    end
+  end
+  return inlines
 end
 
 local function inline_math(math)
@@ -144,6 +151,11 @@ local function numbered_link(link)
   if NUMBERED[text] then return {text .. '\u{a0}', reference(label)} end
 end
 
+-- pandoc's own escapes miss what is a sign at the start of a table's cell: / = + - 1. [
+local function escaped(str)
+  return pandoc.RawInline('typst', (str.text:gsub('%p', '\\%0')))
+end
+
 -- ## is a section; the first # is the title, unless the metadata give one
 local function promote_headings(doc)
   local title
@@ -162,8 +174,10 @@ local function promote_headings(doc)
 end
 
 return {
-  {RawBlock = raw_block, RawInline = raw_inline, Math = inline_math, Str = tie},
+  {Inlines = tie},
+  {RawBlock = raw_block, RawInline = raw_inline, Math = inline_math},
   {Div = captioned, Math = formula, Link = numbered_link},
   {Table = fitted, Para = centred_image},
   {Pandoc = promote_headings},
+  {traverse = 'topdown', Str = escaped, Image = function(image) return image, false end},
 }

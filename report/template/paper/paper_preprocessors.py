@@ -1,13 +1,25 @@
 """What happens to a notebook on export, before the template sees it."""
 
+import ast
 import json
 import sys
+from pathlib import Path
 
+import nbformat
 from nbconvert.exporters.pdf import LatexFailed
 from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor, Preprocessor
 from traitlets import Bool
 
+from ptb.paths import ROOT
+from ptb.report.text import references
+
+NOTEBOOKS = ROOT / "notebooks"
+REPORTS = Path(__file__).with_name("reports")  # copies that the set-up of the environment made
 FRONT_MATTER = ("title", "subtitle", "authors", "date", "abstract", "paper")
+NOT_EXECUTED = (
+    "This notebook was not executed, so its tables and figures are missing: run all its cells "
+    "first, or export it with jupyter nbconvert --execute."
+)
 
 
 def code_cells(nb):
@@ -19,15 +31,45 @@ def executed(nb):
     return "papermill" in nb.metadata or any(cell.outputs for cell in code_cells(nb))
 
 
-class ExecuteOnExport(ExecutePreprocessor):
-    """Execute a notebook whose metadata says `"execute_on_export": true`, unless it was executed.
+def is_our_report(nb, resources):
+    """Is it a report in this repository's folder, its code as it was when `make setup` copied it?
 
-    `--execute` still executes any notebook.
+    Its text may have changed, and the values of its parameters.
+    """
+    name = f"{resources['metadata']['name']}.ipynb"
+    folder = Path(resources["metadata"].get("path") or ".").resolve()
+    if folder != NOTEBOOKS or not (REPORTS / name).exists():
+        return False
+    return code(nb) == code(nbformat.read(REPORTS / name, nbformat.current_nbformat))
+
+
+def code(nb):
+    """The source of each code cell; of a parameters cell only the names, if it only sets values."""
+    return [
+        assigned_names(cell.source) if "parameters" in cell.metadata.get("tags", []) else cell.source
+        for cell in code_cells(nb)
+    ]
+
+
+def assigned_names(source):
+    """The names that lines like `name = value` set; the source itself if another line is there."""
+    try:
+        lines = ast.parse(source).body
+        for line in lines:
+            ast.literal_eval(line.value)
+        return [line.targets[0].id for line in lines if len(line.targets) == 1]
+    except (SyntaxError, ValueError, AttributeError):
+        return source
+
+
+class ExecuteOnExport(ExecutePreprocessor):
+    """Execute this repository's reports, unless they were executed; any other only by `--execute`.
+
+    A notebook of somebody else's is never executed for what it says of itself.
     """
 
     def __call__(self, nb, resources):
-        marked = nb.metadata.get("execute_on_export", False)
-        if self.enabled or (marked and not executed(nb)):
+        if self.enabled or (not executed(nb) and is_our_report(nb, resources)):
             return self.preprocess(nb, resources)
         return nb, resources
 
@@ -50,15 +92,20 @@ class FrontMatter(Preprocessor):
                     front.update(paper)
                     cell.outputs.remove(output)
         front["authors"] = named(front.get("authors") or [])
-        front["name"] = resources["metadata"]["name"]
+        front["name"] = references(resources["metadata"]["name"])
+        for key in {"title", "subtitle", "date"} & {*front}:  # the abstract is Markdown
+            front[key] = references(front[key])
+        if front.get("paper") and code_cells(nb) and not executed(nb):
+            front["notice"] = NOT_EXECUTED
         resources["outputs"] = {"metadata.json": json.dumps(front).encode()}
         return nb, resources
 
 
 def named(authors):
-    """`"A"`, `["A", "B"]` and `[{"name": "A"}]` all as the last."""
+    """`"A"`, `["A", "B"]` and `[{"name": "A"}]` all as the last, for Markdown."""
     authors = [authors] if isinstance(authors, (str, dict)) else authors
-    return [{"name": author} if isinstance(author, str) else author for author in authors]
+    authors = [{"name": author} if isinstance(author, str) else author for author in authors]
+    return [{key: references(value) for key, value in author.items()} for author in authors]
 
 
 def report_briefly(kind, error, trace):
