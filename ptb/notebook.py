@@ -251,46 +251,50 @@ def default_text(corpus: Corpus) -> dict[str, str]:
     """Passage, prompt and words for a corpus: of its test split, or our own for Penn Treebank."""
     if corpus.name == "ptb":
         return OWN_TEXT
-    ids = corpus["test"].tolist()
-    start = ids.index(corpus.index[EOS]) + 1
+    ids, end = corpus["test"].tolist(), corpus.index[EOS]
+    start = ids.index(end) + 1 if end in ids[:-1] else 0  # the second sentence, if there is one
     text = corpus.text(ids[start : start + 60])
     prompt = " ".join(text.split()[:3])
-    return {"passage": text, "prompt": prompt, "words": " ".join(corpus.words[20:24])}
+    words = corpus.words[20:24] or [w for w in corpus.words if w not in (EOS, UNK)][-4:]
+    return {"passage": text, "prompt": prompt, "words": " ".join(words)}
 
 
-def read_text(corpus: Corpus, name: str, text: str | None) -> list[int]:
-    """The ids of a parameter's text, by default the corpus's; says which words become `<unk>`.
+def read_text(corpus: Corpus, name: str, text: str | None) -> list[str]:
+    """The words of a parameter's text, by default the corpus's.
 
-    Raises SettingError for an unknown word where none can: among words, or in a corpus without it.
+    Raises SettingError for an unknown word where none can be: among words, or in a corpus without
+    `<unk>`.
     """
     text = default_text(corpus)[name] if text is None else check_text(name, text)
-    ids = encode(corpus, text, None if name == "words" else UNK)
-    if unknown := sorted(set(text.split()) - set(corpus.words)):
-        print(f"{name}: not in the vocabulary, so <unk>: {', '.join(unknown)}")
-    return ids
+    encode(corpus, text, None if name == "words" else UNK)
+    return text.split()
 
 
-def surprises(model, corpus: Corpus, ids: list[int]) -> Surprises:
+def surprises(model, corpus: Corpus, words: list[str]) -> Surprises:
     """A text, each word with its loss in bits given the words before it."""
-    return Surprises([corpus.words[i] for i in ids], surprise(model, corpus, ids))
+    ids = encode(corpus, " ".join(words))
+    return Surprises([corpus.words[i] for i in ids], surprise(model, corpus, ids), words)
 
 
-def continued(model, corpus: Corpus, ids: list[int], length: int, temperature: float) -> Markdown:
+def continued(model, corpus: Corpus, words: list[str], length: int, temperature: float) -> Markdown:
     """The text, as the start of a sentence, and what the model writes after it."""
-    prompt = torch.tensor([corpus.index[EOS], *ids])
-    words = generate(model, prompt, length, temperature, torch.Generator().manual_seed(1))
-    return passage(corpus.text([*ids, *words]))
+    prompt = torch.tensor([corpus.index[EOS], *encode(corpus, " ".join(words))])
+    ids = generate(model, prompt, length, temperature, torch.Generator().manual_seed(1))
+    given = [word if word in corpus.index else f"{word} ({UNK})" for word in words]
+    return passage(" ".join([*given, corpus.text(ids)]))
 
 
-def neighbour_table(model, corpus: Corpus, ids: list[int], count: int = 5) -> Table:
+def neighbour_table(model, corpus: Corpus, words: list[str], count: int = 5) -> Table:
     """The words nearest by cosine to each of the words, in the model's two matrices of words."""
     rows = []
     matrices = {"embedding": model.embedding.weight, "output matrix": model.output.weight}
-    for word in ids:
-        near = {name: neighbours(weight, word, count) for name, weight in matrices.items()}
+    for word in words:
+        near = {
+            name: neighbours(weight, corpus.index[word], count) for name, weight in matrices.items()
+        }
         for rank in range(len(near["embedding"])):
             row = {name: found[rank] for name, found in near.items()}
             cells = {name: f"{corpus.words[i]} {cosine:.2f}" for name, (i, cosine) in row.items()}
-            rows.append({"word": "" if rank else corpus.words[word]} | cells)
+            rows.append({"word": "" if rank else word} | cells)
     caption = "The words nearest to some words, with the cosine of their vectors."
     return table(pd.DataFrame(rows), caption, "tab:neighbours")

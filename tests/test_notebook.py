@@ -6,12 +6,15 @@ import shutil
 
 import nbformat
 import pytest
+import torch
+from bs4 import BeautifulSoup
 
 import ptb_utils as pu
 from ptb import notebook
 from ptb.data.corpus import Corpus
 from ptb.data.synthetic import embedded
 from ptb.errors import PlainError
+from ptb.models.language_model import build
 from ptb.paths import RECORDS, ROOT
 from ptb.recipes import recipe
 from ptb.report.display import Surprises
@@ -54,6 +57,11 @@ def execute(cell: str, names: dict) -> None:
     """As IPython does, which keeps the source in `In` first."""
     names["In"].append(cell)
     exec(cell, names)
+
+
+def text_of(html: str) -> str:
+    """What a browser shows of HTML or of Markdown with HTML in it."""
+    return BeautifulSoup(getattr(html, "data", html), "html.parser").get_text()
 
 
 def refusal(run_cells, notebook, chosen) -> str:
@@ -124,7 +132,10 @@ TRAIN = [  # the value, what is allowed, the likeliest intention
     ({"study": ""}, "study = '' must be text, in quotes"),
     ({"study": 1.5}, "study = 1.5 must be text, in quotes, or with papermill as -r study 1.5"),
     ({"folder": " "}, "folder = ' ' must be text, in quotes"),
-    ({"folder": True}, "folder = True must be text, in quotes, or with papermill as -r folder True"),
+    (
+        {"folder": True},
+        "folder = True must be text, in quotes, or with papermill as -r folder True",
+    ),
     ({"folder": __file__}, "is a file"),
     ({"folder": f"{__file__}/run"}, f"but {__file__} is a file"),
     ({"device": "gpu"}, "device = 'gpu' is none of cpu, cuda: did you mean 'cpu'?"),
@@ -265,10 +276,16 @@ def test_evaluate_has_a_default_for_every_text(run_cells, saved):
     assert len(names["text"]) == 60 and len(names["start"]) == 3 and len(names["listed"]) == 4
 
 
-def test_words_that_become_unk_are_named(capsys):
+def test_words_that_become_unk_are_shown_as_typed(tiny_setting):
     corpus = Corpus("tiny", ("<eos>", "a", "<unk>"), {})
-    assert pu.read_text(corpus, "passage", "a zebra a yak") == [1, 2, 1, 2]
-    assert capsys.readouterr().out == "passage: not in the vocabulary, so <unk>: yak, zebra\n"
+    words = pu.read_text(corpus, "passage", "a Zebra a yak")
+    assert words == ["a", "Zebra", "a", "yak"]
+    model = build(tiny_setting(), vocabulary=3)
+    shown = pu.surprises(model, corpus, words)
+    assert shown.words == ["a", "Zebra (<unk>)", "a", "yak (<unk>)"]
+    assert "not in the vocabulary" in shown.about
+    continued = text_of(pu.continued(model, corpus, words, 2, 0.0))
+    assert continued.startswith("> a Zebra (<unk>) a yak (<unk>) ")
     with pytest.raises(PlainError, match="'zebra' is not in the vocabulary"):
         pu.read_text(corpus, "words", "a zebra")
 
@@ -278,19 +295,30 @@ def test_our_own_passage_is_shown_for_penn_treebank():
     assert len(pu.read_text(corpus, "passage", None)) == len(notebook.OWN_TEXT["passage"].split())
 
 
+@pytest.mark.parametrize("line", [[1, 2, 1, 2, 0], [1, 0]])
+def test_the_default_texts_fit_a_small_corpus(line):
+    """Two words, splits of one sentence."""
+    corpus = Corpus("tiny", ("<eos>", "a", "b"), {"test": torch.tensor(line)})
+    text = " ".join(corpus.words[i] for i in line)
+    assert " ".join(pu.read_text(corpus, "passage", None)) == text
+    assert len(pu.read_text(corpus, "prompt", None)) == min(3, len(line))
+    assert pu.read_text(corpus, "words", None) == ["a", "b"]
+
+
 def test_surprises_are_readable_with_and_without_colours():
     shown = Surprises(["<unk>", "$5", "it's"], [1.0, 7.6, 30.0])
     html = shown._repr_html_()
     colours = re.findall("background-color: (#......)", html)
     assert len(set(colours[:3])) == 3 and colours[2] == colours[-1]  # beyond the scale: its end
-    assert "&lt;unk&gt;</span>" in html and 'title="7.6 bits"' in html
-    assert r"> \<unk\>^1^ \$5^8^ it\'s^30^" in shown._repr_markdown_()
+    assert text_of(html).startswith("<unk>1.0 $57.6 it's30.0Raised: bits. 0 bits 4 bits")
+    assert text_of(shown._repr_markdown_()).startswith("> <unk>^1^ $5^8^ it's^30^")
     assert repr(shown).startswith("<unk> (1.0) $5 (7.6) it's (30.0)\n12.87 bits a word")
 
 
 def test_neighbours_of_words_are_a_table(saved):
     corpus = embedded()
-    shown = pu.neighbour_table(pu.load_model(saved, corpus), corpus, [3, 8], count=2).frame
+    words = [corpus.words[3], corpus.words[8]]
+    shown = pu.neighbour_table(pu.load_model(saved, corpus), corpus, words, count=2).frame
     assert list(shown["word"]) == [corpus.words[3], "", corpus.words[8], ""]
     word, cosine = shown["embedding"][0].split()
     assert word in corpus.words and -1 <= float(cosine) <= 1

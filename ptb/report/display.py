@@ -83,7 +83,7 @@ def _bytes(figure, kind: str) -> bytes:
 
 
 def alt_text(figure) -> str:
-    """What a figure shows, for those who can't see it: its axes, legends and, without axes, words."""
+    """What a figure shows, for those who can't see it: its axes and legends, or its words."""
     parts = []
     for axes in figure.axes:
         x, y, names = axes.get_xlabel(), axes.get_ylabel(), axes.get_legend_handles_labels()[1]

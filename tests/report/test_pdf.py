@@ -7,8 +7,13 @@ import sys
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from paper_preprocessors import is_our_report
 from pypdf import PdfReader
+from test_text import markdown_to_pdf
 
+from ptb.paths import ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
 PAPER = {"paper": True, "title": "Title in metadata"}
 
 FRONT = """
@@ -55,9 +60,9 @@ def write(path, cells, **metadata):
     return path
 
 
-def export(*notebooks, to="pdf"):
+def export(*notebooks, to="pdf", options=()):
     names = [notebook.name for notebook in notebooks]
-    command = [sys.executable, "-m", "nbconvert", *names, "--to", to]
+    command = [sys.executable, "-m", "nbconvert", *names, "--to", to, *options]
     return subprocess.run(command, cwd=notebooks[0].parent, capture_output=True, text=True)
 
 
@@ -68,13 +73,13 @@ def text_of(notebook):
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
-    """A paper with one of everything, executed on export."""
+    """A paper with one of everything, executed by the flag."""
     cells = [
         new_markdown_cell(PROSE), new_code_cell(FRONT), new_code_cell(FIGURE), new_code_cell(TABLE),
     ]  # fmt: skip
     notebook = tmp_path_factory.mktemp("paper") / "my paper.ipynb"
-    write(notebook, cells, execute_on_export=True, **PAPER)
-    done = export(notebook)
+    write(notebook, cells, **PAPER)
+    done = export(notebook, options=["--execute"])
     assert done.returncode == 0, done.stderr
     return notebook
 
@@ -134,26 +139,51 @@ def test_other_notebooks_show_code_and_wrap_long_lines(tmp_path):
     assert "x end" in text
 
 
-def test_nothing_else_is_executed(tmp_path):
+@pytest.mark.parametrize("to", ["html", "latex", "pdf"])
+def test_a_notebook_from_elsewhere_is_never_executed(tmp_path, to):
+    """Whatever it says of itself, be it a report's very copy with a line of its own."""
     code = "open('executed', 'w')"
-    output = new_output("stream", text="kept")
-    copies = {
-        "unmarked": ([new_code_cell(code)], {}),
-        "from_papermill": ([new_code_cell(code)], {"execute_on_export": True, "papermill": {}}),
-        "with_outputs": ([new_code_cell(code, outputs=[output])], {"execute_on_export": True}),
-    }
-    notebooks = [
-        write(tmp_path / f"{name}.ipynb", cells, **metadata)
-        for name, (cells, metadata) in copies.items()
-    ]
-    assert export(*notebooks).returncode == 0
+    report = nbformat.read(NOTEBOOKS / "report.ipynb", 4)
+    report.cells[1].source += f"\n{code}"
+    nbformat.write(report, tmp_path / "report.ipynb")
+    marked = write(
+        tmp_path / "marked.ipynb", [new_code_cell(code)], execute_on_export=True, **PAPER
+    )
+    done = export(marked, tmp_path / "report.ipynb", to=to)
+    assert done.returncode == 0, done.stderr
     assert not (tmp_path / "executed").exists()
+    if to == "pdf":
+        assert "This notebook was not executed" in text_of(marked)
+
+
+def test_only_an_unchanged_report_in_this_repository_is_executed(tmp_path):
+    report = nbformat.read(NOTEBOOKS / "report.ipynb", 4)
+    here = {"metadata": {"name": "report", "path": str(NOTEBOOKS)}}
+    assert is_our_report(report, here)
+    assert not is_our_report(report, {"metadata": {"name": "report", "path": str(tmp_path)}})
+    assert not is_our_report(report, {"metadata": {"name": "other", "path": str(NOTEBOOKS)}})
+    report.cells.append(new_markdown_cell("My conclusions"))
+    (parameters,) = (c for c in report.cells if "parameters" in c.metadata.get("tags", []))
+    parameters.source = parameters.source.replace("authors = None", 'authors = "Ada"')
+    assert is_our_report(report, here)
+    parameters.source += "\nauthors = open('executed', 'w')"
+    assert not is_our_report(report, here)
+
+
+def test_scripts_that_no_font_has_are_named(tmp_path):
+    """Greek is in every font of Typst's; nobody's has the planes for private use."""
+    notebook = write(tmp_path / "scripts.ipynb", [new_markdown_cell("γάτα \U000f0000.")], **PAPER)
+    assert export(notebook).returncode == 0
+    text = text_of(notebook)
+    assert "these, which are boxes or missing below: U+F0000." in text and "γάτα" in text
+    found = markdown_to_pdf.scripts(["猫", "が", "แ", "\u0e31", "고", "😀"])
+    assert found == ["CJK", "Hangul", "Hiragana", "Thai", "grinning face"]
 
 
 def test_an_error_in_a_cell_fails_the_export(tmp_path):
     cells = [new_code_cell("raise ValueError('no such run')")]
-    notebook = write(tmp_path / "failing.ipynb", cells, execute_on_export=True)
-    done = export(notebook)
+    notebook = write(tmp_path / "failing.ipynb", cells)
+    done = export(notebook, options=["--execute"])
     assert done.returncode != 0
     assert "no such run" in done.stderr
     assert not notebook.with_suffix(".pdf").exists()

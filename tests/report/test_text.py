@@ -1,26 +1,32 @@
 """Every printable ASCII character and pair of them is shown as it is, in every format and place."""
 
-import json
+import base64
 import re
 import subprocess
 import sys
 from pathlib import Path
 from string import ascii_letters, digits, punctuation
 
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import pypandoc
 import pytest
+import typst
 from bs4 import BeautifulSoup
-from nbconvert import LatexExporter
-from nbconvert.filters import markdown2html
+from nbconvert.filters import markdown2html, markdown2latex
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from pypdf import PdfReader
 
-from ptb.report.display import Table, passage
-from ptb.report.text import NO_MATHS, as_it_is
+import ptb.report.display
+from ptb.report.display import Table, passage, show
+from ptb.report.text import NO_MATHS
 
 PAPER = Path(sys.prefix) / "share/jupyter/nbconvert/templates/paper"
+sys.path.append(str(PAPER))
+import markdown_to_pdf  # noqa: E402
+from paper_preprocessors import FrontMatter  # noqa: E402
+
 PRINTABLE = [*ascii_letters, *digits, *punctuation]
 PAIRS = [a + b for a in PRINTABLE for b in PRINTABLE]
 # at the start a letter is like any other, and so is a digit; in the middle is every pair
@@ -28,12 +34,13 @@ STARTS = [*PRINTABLE, *(a + b for a in "a1" + punctuation for b in "a1" + punctu
 MIDDLES = [*PRINTABLE, *PAIRS]
 
 
-def texts(name: str) -> list[str]:
+def texts(name: str, starts: list[str] = STARTS) -> list[str]:
     """A text for each start; in its middle its share of MIDDLES, as words and within words."""
-    shares = [MIDDLES[n :: len(STARTS)] for n in range(len(STARTS))]
-    middles = [" ".join(f"{case} b{case}c" for case in share) for share in shares]
-    starts = zip(STARTS, middles, strict=True)
-    return [f"{start}x {middle} {name}{n}n" for n, (start, middle) in enumerate(starts)]
+    found = []
+    for n, start in enumerate(starts):
+        middle = " ".join(f"{case} b{case}c" for case in MIDDLES[n :: len(starts)])
+        found.append(f"{start}x {middle} {name}{n}n")
+    return found
 
 
 def squeezed(text: str) -> str:
@@ -66,7 +73,8 @@ def test_every_pair_of_characters_is_a_case():
 
 def test_pdf(tmp_path):
     """Passages, the cells of a table and its head, captions of figures and of tables."""
-    passages, cells, captions = texts("p"), texts("c"), texts("f")
+    passages, cells = texts("p"), texts("c")
+    captions = texts("f", starts=PRINTABLE)  # each is an output of its own, which takes time
     table = Table(pd.DataFrame({cells[-1]: cells}), captions[-1], "tab:t")
     small = [Table(pd.DataFrame({"a": ["b"]}), text, "")._repr_latex_() for text in texts("t")]
     outputs = [
@@ -80,3 +88,86 @@ def test_pdf(tmp_path):
     run(sys.executable, "-m", "nbconvert", "a.ipynb", "--to", "pdf", cwd=tmp_path)
     shown = pdf_text(tmp_path / "a.pdf")
     assert_shown([*passages, *cells, *captions, *texts("t")], shown)
+
+
+def test_title_page(tmp_path):
+    """As authors, of whom a page can have many: what the preprocessor and pandoc make of them."""
+    names = texts("a")
+    notebook, resources = new_notebook(metadata={"authors": names}), {"metadata": {"name": "a"}}
+    _, resources = FrontMatter().preprocess(notebook, resources)
+    (tmp_path / "metadata.json").write_bytes(resources["outputs"]["metadata.json"])
+    (tmp_path / "names.typ").write_text("$for(authors)$[$authors.name$]\n\n$endfor$")
+    (tmp_path / "empty.md").touch()
+    options = {"metadata-file": "metadata.json", "lua-filter": PAPER / "paper.lua"}
+    options |= {"template": "names.typ", "from": markdown_to_pdf.MARKDOWN, "to": "typst"}
+    typed = [f"--{name}={value}" for name, value in options.items()]
+    run(pypandoc.get_pandoc_path(), "empty.md", *typed, "--output=a.typ", cwd=tmp_path)
+    typst.Compiler(str(tmp_path / "a.typ")).compile(output=str(tmp_path / "a.pdf"))
+    assert_shown(names, pdf_text(tmp_path / "a.pdf"))
+
+
+@pytest.mark.parametrize(
+    "title", ["2. Übungsblatt", "ends in \\", "[x] $5 -- *\"a\" 'b'*", "- a ~"]
+)
+def test_title(tmp_path, title):
+    _, resources = FrontMatter().preprocess(
+        new_notebook(metadata={"title": title, "authors": title}), {"metadata": {"name": title}}
+    )
+    (tmp_path / "metadata.json").write_bytes(resources["outputs"]["metadata.json"])
+    (tmp_path / "notebook.tex").write_text("text")
+    run(sys.executable, PAPER / "markdown_to_pdf.py", "notebook.tex", cwd=tmp_path)
+    assert squeezed(pdf_text(tmp_path / "notebook.pdf")) == squeezed(f"{title} {title} text 1")
+
+
+def browser_text(html: str) -> str:
+    """The text that a browser shows; fails where MathJax would look for mathematics in it."""
+    soup = BeautifulSoup(html, "html.parser")
+    shown = soup.get_text()
+    for element in soup.find_all(class_=NO_MATHS.split()):
+        assert NO_MATHS in " ".join(element["class"])  # for both versions of MathJax
+        element.decompose()
+    assert not re.search(r"[$\\]", soup.get_text())
+    return shown
+
+
+def test_html():
+    """Markdown by nbconvert's own renderer; tables and captions are HTML."""
+    everywhere = texts("p")
+    passages = "\n\n".join(passage(text).data for text in everywhere)
+    assert_shown(everywhere, browser_text(markdown2html(passages)))
+    table = Table(pd.DataFrame({everywhere[-1]: everywhere}), "caption", "tab:t")
+    assert_shown(everywhere, browser_text(table._repr_html_()))
+    captions = [Table(pd.DataFrame(), text, "")._repr_html_() for text in everywhere]
+    assert_shown(everywhere, browser_text("\n".join(captions)))
+
+
+def test_latex():
+    """nbconvert's stock LaTeX of a passage, read by pandoc; its tables are read for the PDF."""
+    everywhere = texts("p")
+    latex = markdown2latex("\n\n".join(passage(text).data for text in everywhere))
+    shown = pypandoc.convert_text(latex, "plain", "latex-smart", extra_args=["--wrap=none"])
+    assert_shown(everywhere, shown)
+
+
+def test_a_figure_has_its_caption_and_its_alternative_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        ptb.report.display, "display", lambda data, **given: shown.append((data, given))
+    )
+    figure, axes = plt.subplots()
+    axes.plot([1, 2], label="<unk>")
+    axes.set(xlabel="epoch", ylabel="perplexity")
+    show(axes, '$5 "a"', "fig:a")
+    ((data, given),) = shown
+    html = BeautifulSoup(data["text/html"], "html.parser")
+    assert html.img["alt"] == "Figure: perplexity over epoch: <unk>"
+    assert browser_text(data["text/html"]) == '$5 "a"'
+    assert base64.b64decode(data["application/pdf"]).startswith(b"%PDF")
+    assert given["metadata"] == {"caption": '$5 "a"', "label": "fig:a"}
+
+
+def test_an_empty_table_says_so():
+    for frame in (pd.DataFrame(), pd.DataFrame(columns=["word", "cosine"])):
+        table = Table(frame, "Nothing.", "tab:none")
+        latex = pypandoc.convert_text(table._repr_latex_(), "plain", "latex")
+        assert "no rows" in latex and "no rows" in table._repr_html_()

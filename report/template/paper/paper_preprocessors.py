@@ -46,7 +46,9 @@ def is_our_report(nb, resources):
 def code(nb):
     """The source of each code cell; of a parameters cell only the names, if it only sets values."""
     return [
-        assigned_names(cell.source) if "parameters" in cell.metadata.get("tags", []) else cell.source
+        assigned_names(cell.source)
+        if "parameters" in cell.metadata.get("tags", [])
+        else cell.source
         for cell in code_cells(nb)
     ]
 
