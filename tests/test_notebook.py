@@ -42,9 +42,7 @@ def run_cells(tmp_path, monkeypatch):
 
     def run(notebook, **chosen):
         first, *rest = cells(notebook)[: 3 if notebook == "report.ipynb" else 2]
-        injected = "# Parameters
-" + "".join(f"{n} = {v!r}
-" for n, v in chosen.items())
+        injected = "# Parameters\n" + "".join(f"{n} = {v!r}\n" for n, v in chosen.items())
         names = {"nan": NAN, "inf": INF, "In": [""]}
         for cell in (first, injected, *rest):
             execute(cell, names)
@@ -205,12 +203,12 @@ def test_a_name_that_another_cell_corrects_is_no_parameter_any_more(run_cells):
 
 
 def test_after_a_refusal_no_earlier_setting_is_left(run_cells, saved):
-    for notebook, chosen, wrong, gone in (
+    for name, chosen, wrong, gone in (
         ("train.ipynb", {}, "dropout = 30", "setting"),
         ("evaluate.ipynb", {"run": str(saved.folder)}, "length = 0", "found"),
         ("report.ipynb", {"study": str(RECORDS / "dropout")}, "study = 'none'", "table"),
     ):
-        names = run_cells(notebook, **chosen)
+        names = run_cells(name, **chosen)
         assert gone in names
         execute(wrong, names)
         with pytest.raises(PlainError):

@@ -9,7 +9,7 @@ from IPython.display import HTML, DisplayHandle, Javascript, display
 from ptb.data.corpus import Corpus
 from ptb.report import figures
 from ptb.report.display import show
-from ptb.report.published import nearest
+from ptb.report.tables import nearest
 from ptb.runs.run import HISTORY, Run, epoch_line
 from ptb.setting import Setting
 

@@ -27,6 +27,27 @@ def recorded(study: str) -> pd.DataFrame:
     return four_settings(gather(find_runs(RECORDS / study)))
 
 
+def nearest(setting: Setting) -> Run | None:
+    """The published run of that cell, with or without dropout, of the nearest rate and epochs.
+
+    None on other corpora than Penn Treebank, and for cells that no published run is of.
+    """
+    runs = [run for study in ("dropout", "long") for run in recorded(study).get("run", [])]
+    same = [
+        run
+        for run in runs
+        if run.setting.cell == setting.cell
+        and run.setting.corpus == setting.corpus
+        and (run.setting.dropout > 0) == (setting.dropout > 0)
+    ]
+
+    def distance(run: Run) -> tuple[float, int]:
+        rate = abs(run.setting.dropout - setting.dropout)
+        return rate, abs(run.setting.epochs - setting.epochs)
+
+    return min(same, key=distance, default=None)
+
+
 def corpus_size(table: pd.DataFrame) -> str:
     """The corpus of the runs in numbers, as one sentence."""
     metrics, name = table.iloc[0]["run"].metrics, as_it_is(title(table.iloc[0]["corpus"]))

@@ -1,6 +1,6 @@
 """One factor at a time: the quick recipes with dropout, each row with one choice changed.
 
-The rows compare with the quick recipe of their cell, which is a run of the study "dropout": the same
+The rows compare with the quick recipe of their cell, which is a run of the study "dropout": equal
 epochs, schedule and seed but for the one choice. The study "overfitting" trains both cells at a
 constant rate for long, without and with dropout, so that the curves show where validation turns.
 """
