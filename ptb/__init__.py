@@ -12,6 +12,7 @@ A module imports only from its own folder and from those above it in this list, 
     training/           schedules, optimisers, the training step, one run from start to end
     studies/            which runs make up a study, and where they are executed; trials
     report/             figures, tables, the PDFs, and publishing
+    parameters          a notebook's parameters become a setting
     notebook, __main__  what notebooks call; the command line, `python -m ptb`
 
 docs/architecture.md follows one value, `dropout`, through all of them.

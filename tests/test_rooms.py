@@ -22,7 +22,7 @@ ORDER = (
     "ptb.studies",
     "ptb.report",
 )
-DOORS = ("ptb.notebook", "ptb.__main__")  # below all rooms: nothing in a room imports them
+DOORS = ("ptb.parameters", "ptb.notebook", "ptb.__main__")  # below all rooms: nothing in a room imports them
 TOP = {"ptb.errors", "ptb.paths", "ptb.setting", "ptb.recipes"}
 DRAWING = {"matplotlib", "seaborn"}
 MAY_DRAW = ("ptb.report", "ptb.notebook", "ptb_utils")
