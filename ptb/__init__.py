@@ -4,6 +4,7 @@ A module imports only from its own folder and from those above it in this list, 
 `tests/test_rooms.py` checks. Only `ptb.report` and `ptb.notebook` import matplotlib and seaborn.
 
     setting, recipes    every choice of one run; the values that we recommend
+    parameters          the names that a notebook's parameters may have
     errors, paths       errors whose one line says all; the repository's folders
     data/               text → ids → rows → windows; Penn Treebank, the embedded corpus, your own
     models/             cells, layers, the Transformer, the loss, `LanguageModel`
@@ -12,7 +13,6 @@ A module imports only from its own folder and from those above it in this list, 
     training/           schedules, optimisers, the training step, one run from start to end
     studies/            which runs make up a study, and where they are executed; trials
     report/             figures, tables, the PDFs, and publishing
-    parameters          a notebook's parameters become a setting
     notebook, __main__  what notebooks call; the command line, `python -m ptb`
 
 docs/architecture.md follows one value, `dropout`, through all of them.

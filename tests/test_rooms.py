@@ -22,8 +22,8 @@ ORDER = (
     "ptb.studies",
     "ptb.report",
 )
-DOORS = ("ptb.parameters", "ptb.notebook", "ptb.__main__")  # below all rooms: nothing in a room imports them
-TOP = {"ptb.errors", "ptb.paths", "ptb.setting", "ptb.recipes"}
+DOORS = ("ptb.notebook", "ptb.__main__")  # below all rooms: nothing in a room imports them
+TOP = {"ptb.errors", "ptb.paths", "ptb.setting", "ptb.recipes", "ptb.parameters"}
 DRAWING = {"matplotlib", "seaborn"}
 MAY_DRAW = ("ptb.report", "ptb.notebook", "ptb_utils")
 
