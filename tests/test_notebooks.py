@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -210,6 +211,17 @@ def test_committed_notebooks_have_no_outputs():
         assert code and not any(cell["outputs"] or cell["execution_count"] for cell in code)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS.glob("*.ipynb"), ids=lambda path: path.name)
+def test_notebooks_are_scripts_and_slides_too(path):
+    """A script is named .py; each section begins a slide, each part of one a slide below it."""
+    notebook = nbformat.read(path, 4)
+    assert notebook.metadata["language_info"]["file_extension"] == ".py"
+    for cell in notebook.cells:
+        heading = re.search("^#{1,6} ", cell.source, re.MULTILINE)
+        slide = cell.metadata.get("slideshow", {}).get("slide_type")
+        assert (slide in ("slide", "subslide")) == (cell.cell_type == "markdown" and bool(heading))
+
+
 def test_a_watched_run_ends_with_its_figure_and_no_bar(tmp_path, monkeypatch):
     """In JupyterLab, which tells its kernels the notebook's name."""
     monkeypatch.setenv("JPY_SESSION_NAME", "train.ipynb")
@@ -218,8 +230,10 @@ def test_a_watched_run_ends_with_its_figure_and_no_bar(tmp_path, monkeypatch):
     chosen = parameters(cell="rnn", corpus="embedded", folder=tmp_path / "run", **small)
     assert command("papermill", "train.ipynb", out, *chosen).returncode == 0
     (cell,) = (c for c in nbformat.read(out, 4).cells if "pu.Live" in c.source)
-    figures = [o for o in cell.outputs if "image/png" in o.get("data", {})]
-    assert len(figures) == 1 and "<progress" not in str(cell.outputs)
+    (figure,) = (o for o in cell.outputs if "application/pdf" in o.get("data", {}))
+    assert "<figcaption>" in figure.data["text/html"]
+    assert figure.metadata["caption"].startswith("Convergence of RNN")  # which the PDF shows
+    assert "<progress" not in str(cell.outputs)
 
 
 # ---------------------------------------------------------------- killed in an epoch

@@ -32,8 +32,7 @@ class Table:
         frame = self.frame
         if frame.empty:  # Styler and pandoc fail at a table without cells
             columns = list(frame.columns) or [""]
-            frame = pd.DataFrame([["no rows", *columns[1:]]], columns=columns)
-            frame.iloc[0, 1:] = ""
+            frame = pd.DataFrame([["no rows"] + [""] * (len(columns) - 1)], columns=columns)
         styler = frame.style.hide(axis="index").format(escape).format_index(escape, axis=1)
         rows = pd.IndexSlice[frame.index[self.bold], :]
         return styler.map(lambda value: css, subset=rows) if self.bold else styler
