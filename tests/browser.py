@@ -53,7 +53,11 @@ def copy_notebook(folder: Path) -> dict[str, int]:
     """train.ipynb in that folder, on the embedded corpus; returns the place of each cell's id."""
     notebook = nbformat.read(ROOT / "notebooks" / "train.ipynb", 4)
     (cell,) = (c for c in notebook.cells if "parameters" in c.metadata.get("tags", []))
-    chosen = {'corpus = "ptb"': 'corpus = "embedded"', "folder = None": 'folder = "run"'}
+    chosen = {
+        'corpus = "ptb"': 'corpus = "embedded"',
+        "epochs = None": "epochs = 6",
+        "folder = None": 'folder = "run"',
+    }
     for default, choice in chosen.items():
         if default not in cell.source:
             sys.exit(f"the parameters cell of train.ipynb has no {default}")
@@ -130,6 +134,12 @@ class Page:
         within = f'.jp-Cell[data-windowed-list-index="{self.places[cell]}"] ' if cell else ""
         return self.driver.find_elements(By.CSS_SELECTOR, within + css)
 
+    def in_view(self, cell: str) -> bool:
+        """Whether the cell's beginning is within the window."""
+        (top,) = {e.rect["y"] for e in self.find(".jp-InputArea", cell)}
+        scrolled = self.driver.execute_script("return window.scrollY")
+        return 0 <= top - scrolled < self.driver.execute_script("return window.innerHeight")
+
     def click(self, css: str, text: str = "") -> None:
         """On the first that matches and has that text."""
 
@@ -157,7 +167,7 @@ class Page:
 
 
 def bars(page: Page) -> list[float]:
-    return [float(bar.get_attribute("value")) for bar in page.find("progress", TRAINING)]
+    return [float(bar.get_attribute("value")) for bar in page.find("progress[value]", TRAINING)]
 
 
 def epochs(page: Page) -> list[str]:
@@ -177,6 +187,7 @@ def trains(page: Page) -> None:
     page.shot("1-opened")
     page.run_all()
     first = page.wait("a progress bar appears", lambda: bars(page))
+    page.wait("Run All leaves the training cell in view", lambda: page.in_view(TRAINING))
     page.wait("the bar moves", lambda: bars(page) and bars(page) > first)
     page.wait("the figure appears after the first epoch", lambda: figure_is_seen(page))
     page.wait("the third epoch begins", lambda: "epoch 3/6, running" in page.text(TRAINING))

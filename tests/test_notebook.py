@@ -212,7 +212,7 @@ def test_after_a_refusal_no_earlier_setting_is_left(run_cells, saved):
         assert gone in names
         execute(wrong, names)
         with pytest.raises(PlainError):
-            execute(cells(notebook)[1], names)
+            execute(cells(name)[1], names)
         assert gone not in names
 
 

@@ -82,7 +82,7 @@ class Live:
         now = time.monotonic()
         if self.measuring:
             split, since = self.measuring
-            self.speed = len(self.corpus[split]) / (now - since)
+            self.speed = len(self.corpus[split]) / max(now - since, 0.001)
         else:
             print("measuring the saved weights on every token of all splits", flush=True)
         if what not in self.corpus.splits:

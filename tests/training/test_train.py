@@ -117,6 +117,22 @@ def test_history_measures_training_on_a_part_as_long_as_validation(tiny_setting,
     assert row["test"] == perplexity(token_losses(trainer.model, tiny_corpus["test"]))
 
 
+def test_what_is_measured_at_the_end_is_announced(tiny_setting, tiny_corpus, tmp_path):
+    said = []
+    train(tiny_setting(epochs=1), tiny_corpus, tmp_path, on_measure=said.append)
+    assert said == ["test", "valid", "train", "texts"]
+
+
+def test_a_run_stopped_in_its_first_epoch_says_that_nothing_is_kept(
+    tiny_setting, tiny_corpus, tmp_path
+):
+    def stop(epoch, fraction, running):
+        raise KeyboardInterrupt
+
+    with pytest.raises(RunError, match="first epoch, of which nothing is kept: started again"):
+        train(tiny_setting(), tiny_corpus, tmp_path, on_step=stop)
+
+
 def test_steps_report_epoch_fraction_and_running_perplexity(tiny_setting, tiny_corpus, tmp_path):
     steps, rows = [], []
     train(tiny_setting(), tiny_corpus, tmp_path, rows.append, lambda *step: steps.append(step))
