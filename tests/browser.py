@@ -178,7 +178,7 @@ def epochs(page: Page) -> list[str]:
 def figure_is_seen(page: Page) -> bool:
     """One figure, drawn, and not wider than the room for it."""
     widths = [figure.size["width"] for figure in page.find("img", TRAINING)]
-    room = page.find(OUTPUT, TRAINING)[0].size["width"]
+    room = page.find(OUTPUT, TRAINING)[-1].size["width"]
     return len(widths) == 1 and 300 < widths[0] <= room
 
 

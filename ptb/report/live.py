@@ -17,8 +17,7 @@ from ptb.setting import Setting
 _UNKNOWN = '<progress style="vertical-align: middle"></progress>'
 _BAR = '<progress value="{:.4f}" max="1" style="vertical-align: middle"></progress>'
 # Run All leaves the view at the last cell; the training cell is brought back once, as it begins.
-_INTO_VIEW = "const cell = element.closest('.jp-Cell') ?? element; "
-_INTO_VIEW += "setTimeout(() => cell.scrollIntoView(), 500)"
+_INTO_VIEW = "setTimeout(() => element.closest('.jp-Cell')?.scrollIntoView(), 500)"
 BAR_EVERY, FIGURE_EVERY = 0.5, 5  # seconds between two drawings; a figure takes a fifth of one
 
 
@@ -39,7 +38,8 @@ class Live:
         self.speed = None  # tokens a second of the last split that was measured
         self.measuring = None  # the split that is being measured, and since when
         self.watched = "JPY_SESSION_NAME" in os.environ
-        self.bar = display(Javascript(_INTO_VIEW), display_id=True) if self.watched else None
+        self.view = display(Javascript(_INTO_VIEW), display_id=True) if self.watched else None
+        self.bar = display(HTML(""), display_id=True) if self.watched else None
         self.figure = display(HTML(""), display_id=True) if self.watched else None
         self.bar_drawn = self.figure_drawn = float("-inf")
 
@@ -116,6 +116,7 @@ class Live:
     def __exit__(self, *error) -> None:
         """The end, of a stopped run too: the bar goes, the figure stays."""
         if self.watched:
+            self.view.update(HTML(""))
             self.bar.update(HTML(""))
         elif self.rows:
             self._draw()

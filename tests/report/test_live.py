@@ -86,7 +86,7 @@ def test_what_is_watched_ends_with_a_figure_that_has_a_caption_and_no_bar(watche
     row = dict.fromkeys(HISTORY, 2.0) | {"epoch": 1}
     with watched:
         watched.epoch([row])
-    assert watched.bar.shown[-1] == ""
+    assert watched.bar.shown[-1] == watched.view.shown[-1] == ""
     assert given[-1]["metadata"]["caption"].startswith("Convergence of LSTM")
 
 
