@@ -222,6 +222,24 @@ def test_notebooks_are_scripts_and_slides_too(path):
         assert (slide in ("slide", "subslide")) == (cell.cell_type == "markdown" and bool(heading))
 
 
+def test_make_lab_opens_copies_and_leaves_those_that_are_there(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns("student"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "train.ipynb").write_text("my own")
+    jupyter = tmp_path / "bin" / "jupyter"
+    jupyter.parent.mkdir()
+    jupyter.write_text('#!/bin/sh\necho "$PWD: $*"\n')
+    jupyter.chmod(0o755)
+    make = ["make", "--old-file=setup", "lab", "BIN=bin"]
+    done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}: lab --ServerApp.root_dir=. " in done.stdout  # runs/ is seen from there
+    assert (tmp_path / "mine" / "train.ipynb").read_text() == "my own"
+    report = (tmp_path / "mine" / "report.ipynb").read_bytes()
+    assert report == (NOTEBOOKS / "report.ipynb").read_bytes()
+
+
 def test_a_watched_run_ends_with_its_figure_and_no_bar(tmp_path, monkeypatch):
     """In JupyterLab, which tells its kernels the notebook's name."""
     monkeypatch.setenv("JPY_SESSION_NAME", "train.ipynb")

@@ -9,7 +9,7 @@ from ptb.report import live as lives
 from ptb.report.dropout import draw_dropout
 from ptb.report.live import Live, duration
 from ptb.report.one_run import next_steps, setting_table
-from ptb.report.published import nearest
+from ptb.report.tables import nearest
 from ptb.runs.run import HISTORY, Run
 
 
