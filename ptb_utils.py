@@ -39,6 +39,7 @@ from ptb.report import (
 )
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
 from ptb.report.contrast import Contrast, after, by_setting, too_short
+from ptb.report.diagrams import draw_cell
 from ptb.report.display import Markdown, draw_windows, passage, show, source, table
 from ptb.report.dropout import draw_dropout
 from ptb.report.live import Live
@@ -54,8 +55,8 @@ __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
     "after", "answers", "build", "bullets", "by_setting", "check", "check_device", "check_number",
     "check_parameters", "choose_experiments", "choose_study", "claims", "continued", "counted",
-    "draw_dropout", "draw_windows", "experiments", "figures", "find_run", "find_runs", "gather",
-    "generate", "is_published", "listed", "literature", "load", "load_model", "measure",
+    "draw_cell", "draw_dropout", "draw_windows", "experiments", "figures", "find_run", "find_runs",
+    "gather", "generate", "is_published", "listed", "literature", "load", "load_model", "measure",
     "model_table", "neighbour_table", "next_steps", "observations", "panels", "paragraph",
     "parameter_count", "passage", "perplexity", "plain", "read_text", "recipe", "relative",
     "remeasure", "result", "run_folder", "setting_table", "show", "signed", "source", "surprises",
