@@ -2,7 +2,8 @@
 
 from ptb.data.corpora import load
 from ptb.data.corpus import SPLITS
-from ptb.evaluation.generation import generate
+from ptb.evaluation import inspection
+from ptb.evaluation.generation import generate, generate_rows
 from ptb.evaluation.perplexity import measure, perplexity, token_losses
 from ptb.models import plain
 from ptb.models.cells import parameter_count
@@ -13,15 +14,18 @@ from ptb.notebook import (
     choose_experiments,
     choose_study,
     continued,
+    find_recurrent_runs,
     find_run,
     is_published,
     model_table,
     neighbour_table,
+    read_sentence,
     read_text,
     remeasure,
     surprises,
     title_page,
     use_threads,
+    vocabulary,
     written,
 )
 from ptb.paths import RECORDS, RUNS, relative
@@ -31,6 +35,7 @@ from ptb.report import (
     claims,
     experiments,
     figures,
+    inspection_figures,
     literature,
     observations,
     panels,
@@ -42,6 +47,7 @@ from ptb.report.contrast import Contrast, after, by_setting, too_short
 from ptb.report.diagrams import draw_cell
 from ptb.report.display import Markdown, draw_windows, passage, show, source, table
 from ptb.report.dropout import draw_dropout
+from ptb.report.interactive import explore
 from ptb.report.live import Live
 from ptb.report.one_run import next_steps, result, setting_table
 from ptb.runs.run import Run, load_model, run_folder
@@ -55,11 +61,12 @@ __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
     "after", "answers", "build", "bullets", "by_setting", "check", "check_device", "check_number",
     "check_parameters", "choose_experiments", "choose_study", "claims", "continued", "counted",
-    "draw_cell", "draw_dropout", "draw_windows", "experiments", "figures", "find_run", "find_runs",
-    "gather", "generate", "is_published", "listed", "literature", "load", "load_model", "measure",
-    "model_table", "neighbour_table", "next_steps", "observations", "panels", "paragraph",
-    "parameter_count", "passage", "perplexity", "plain", "read_text", "recipe", "relative",
-    "remeasure", "result", "run_folder", "setting_table", "show", "signed", "source", "surprises",
-    "table", "tables", "texts", "title_page", "token_losses", "too_short", "train", "trials",
-    "use_threads", "written",
+    "draw_cell", "draw_dropout", "draw_windows", "experiments", "explore", "figures",
+    "find_recurrent_runs", "find_run", "find_runs", "gather", "generate", "generate_rows",
+    "inspection", "inspection_figures", "is_published", "listed", "literature", "load",
+    "load_model", "measure", "model_table", "neighbour_table", "next_steps", "observations",
+    "panels", "paragraph", "parameter_count", "passage", "perplexity", "plain", "read_sentence",
+    "read_text", "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
+    "signed", "source", "surprises", "table", "tables", "texts", "title_page", "token_losses",
+    "too_short", "train", "trials", "use_threads", "vocabulary", "written",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from IPython import get_ipython
 from IPython.display import Javascript, Markdown, display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from torch import Tensor
 
 from ptb.data.corpora import CORPORA, find_folder
 from ptb.data.corpora import title as corpus_title
@@ -242,6 +243,8 @@ OWN_TEXT = {  # Penn Treebank's is not free
     "passage": "the company said its profit rose in the third quarter <eos> "
     "a small dog walked into the bank and asked for a loan <eos> "
     "the bank said it would n't lend money to a zebra <eos>",
+    "sentence": "the company said its profit rose in the third quarter <eos> "
+    "but sales fell and the chairman resigned <eos>",
     "prompt": "the company",
     "words": "company monday million he",
 }
@@ -298,3 +301,38 @@ def neighbour_table(model, corpus: Corpus, words: list[str], count: int = 5) -> 
             rows.append({"word": "" if rank else word} | cells)
     caption = "The words nearest to some words, with the cosine of their vectors."
     return table(pd.DataFrame(rows), caption, "tab:neighbours")
+
+
+# ---------------------------------------------------------------- looking inside
+def find_recurrent_runs(run: str | None) -> list[Run]:
+    """The finished run of that folder; by default the best published LSTM and the best GRU.
+
+    Raises SettingError for a Transformer's, which has no gates, and what `find_run` does.
+    """
+    if run is None:
+        table = four_settings(gather(find_runs(RECORDS / "dropout")))
+        best = table.loc[table.groupby("cell")["valid"].idxmin()]
+        return best.sort_values("cell", ascending=False)["run"].tolist()
+    found = find_run(run)
+    if found.setting.cell == "transformer":
+        raise SettingError(f"run = {run!r} is a transformer's, which has no gates: use an lstm's")
+    return [found]
+
+
+def vocabulary(run: Run) -> Corpus:
+    """The run's corpus without its texts: the words, which its weights bring along."""
+    return Corpus(run.setting.corpus, run.read_weights()[1], {})
+
+
+def read_sentence(model, corpus: Corpus, sentence: str | None) -> Tensor:
+    """The ids of `<eos>` and a sentence after it; without one, our own, or one that the model says.
+
+    A word that the vocabulary lacks becomes `<unk>`; raises SettingError where there is none.
+    """
+    start = torch.tensor([corpus.index[EOS]])
+    if sentence is None and corpus.name != "ptb":
+        said = generate(model, start, 12, 0.7, torch.Generator().manual_seed(1))
+    else:
+        text = OWN_TEXT["sentence"] if sentence is None else check_text("sentence", sentence)
+        said = encode(corpus, text)
+    return torch.cat((start, torch.tensor(said)))

@@ -54,6 +54,9 @@ RANGES = {
     "workers": (1, 1024, True),
     "temperature": (0, 100, True),
     "length": (1, 10_000, True),
+    "top_k": (1, 1_000_000, True),
+    "units": (1, 4096, True),
+    "steps": (1, 100_000, True),
 }
 
 

@@ -90,6 +90,18 @@ def test_correlations_are_pearsons_of_what_is_known():
     torch.testing.assert_close(found, torch.tensor([expected, -1.0, 0.0]))
 
 
+def test_the_unit_that_follows_is_found_and_measured_on_other_texts():
+    torch.manual_seed(2)
+    feature = torch.randn(20, 6)
+    layers = [{"h": torch.randn(20, 6, 4), "c": torch.randn(20, 6, 4)} for _ in range(2)]
+    layers[1]["c"][:, :, 3] = -feature
+    layers[1]["c"][:, 3:, 3] = feature[:, 3:]  # the second half of the texts turns it round
+    layers[0]["h"][:, 3:, 0] = feature[:, 3:]  # good where it is not chosen
+    (found,) = inspection.followers(layers, {"what": feature})
+    assert found[:4] == ("what", 2, "c", 3)
+    assert found[4:] == pytest.approx((-1, 1))
+
+
 @pytest.mark.parametrize("cell", ["lstm", "gru", "transformer"])
 def test_a_words_gradient_is_the_slope_of_the_last_words_loss(cell, make_model):
     chosen = TRANSFORMER if cell == "transformer" else {}
