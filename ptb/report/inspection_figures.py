@@ -46,7 +46,7 @@ def gates(words: list[str], values: dict[str, Tensor], units: int, title: str) -
     state = values["h"]
     moving = state.std(0).topk(min(units, state.shape[1])).indices
     moving = moving[state[:, moving].abs().argmax(0).argsort(stable=True)]  # by when they peak
-    size = (max(WIDTH, 0.36 * len(words) + 1.6), 1.45 * len(names) + 0.9)
+    size = (max(WIDTH, 0.36 * len(words) + 1.6), 1.3 * len(names) + 0.9)
     figure, places = plt.subplots(
         len(names), 1, figsize=size, sharex=True, squeeze=False, layout="constrained"
     )
