@@ -39,6 +39,7 @@ def draw_cell(cell: str) -> Figure:
     axes.add_patch(shape)
     DRAWINGS[cell](axes)
     _legend(axes)
+    figure.set_label(IN_WORDS[cell])
     return figure
 
 
@@ -113,6 +114,14 @@ def _gru(axes: Axes) -> None:
     _label(axes, 2.44, 0.35, "$x_t$", 15)
 
 
+IN_WORDS = {
+    "lstm": "A drawing of one LSTM step. The memory c runs along the top, is multiplied by the "
+    "forget gate f, and gains the product of the input gate i and the candidate g; h is the output gate o "
+    "times its tanh. The four gates read the input x and the state h before.",
+    "gru": "A drawing of one GRU step. The state h runs along the top, is multiplied by the update "
+    "gate z, and gains 1 − z times the candidate n, the tanh of the input and of W_hn h times the "
+    "reset gate r. Both gates read the input x and the state h before.",
+}
 DRAWINGS: dict[str, Callable[[Axes], None]] = {"lstm": _lstm, "gru": _gru}
 
 

@@ -82,7 +82,9 @@ def _bytes(figure, kind: str) -> bytes:
 
 
 def alt_text(figure) -> str:
-    """What a figure shows, for those who can't see it: its axes and legends, or its words."""
+    """What a figure shows, for those who can't see it: its label, or else its axes and legends."""
+    if figure.get_label():
+        return figure.get_label()
     parts = []
     for axes in figure.axes:
         x, y, names = axes.get_xlabel(), axes.get_ylabel(), axes.get_legend_handles_labels()[1]

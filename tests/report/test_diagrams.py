@@ -5,6 +5,7 @@ import pytest
 
 from ptb.errors import SettingError
 from ptb.report.diagrams import draw_cell
+from ptb.report.display import alt_text
 
 NAMES = {
     "lstm": ["c_{t-1}", "c_t", "f_t", "g_t", "h_t", "h_t", "h_{t-1}", "i_t", "o_t", "x_t"],
@@ -19,6 +20,7 @@ def test_a_cells_diagram_names_what_its_equations_name(cell):
     names = [text.get_text().strip("$") for text in axes.texts if "$" in text.get_text()]
     functions = (r"\sigma", r"\tanh", "1-")
     assert sorted(name for name in names if name not in functions) == sorted(NAMES[cell])
+    assert alt_text(figure).startswith(f"A drawing of one {cell.upper()} step.")
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     for text in axes.texts:
