@@ -26,22 +26,10 @@ from ptb.notebook import (
     title_page,
     use_threads,
     vocabulary,
-    written,
 )
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import recipe
-from ptb.report import (
-    answers,
-    claims,
-    experiments,
-    figures,
-    inspection_figures,
-    literature,
-    observations,
-    panels,
-    tables,
-    texts,
-)
+from ptb.report import figures, inspection_figures, literature, tables, texts
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
 from ptb.report.contrast import Contrast, after, by_setting, too_short
 from ptb.report.diagrams import draw_cell
@@ -59,14 +47,14 @@ from ptb.training.trainer import check_device
 
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
-    "after", "answers", "build", "bullets", "by_setting", "check", "check_device", "check_number",
-    "check_parameters", "choose_experiments", "choose_study", "claims", "continued", "counted",
-    "draw_cell", "draw_dropout", "draw_windows", "experiments", "explore", "figures",
-    "find_recurrent_runs", "find_run", "find_runs", "gather", "generate", "generate_rows",
-    "inspection", "inspection_figures", "is_published", "listed", "literature", "load",
-    "load_model", "measure", "model_table", "neighbour_table", "next_steps", "observations",
-    "panels", "paragraph", "parameter_count", "passage", "perplexity", "plain", "read_sentence",
-    "read_text", "recipe", "relative", "remeasure", "result", "run_folder", "setting_table", "show",
-    "signed", "source", "surprises", "table", "tables", "texts", "title_page", "token_losses",
-    "too_short", "train", "trials", "use_threads", "vocabulary", "written",
+    "after", "build", "bullets", "by_setting", "check", "check_device", "check_number",
+    "check_parameters", "choose_experiments", "choose_study", "continued", "counted", "draw_cell",
+    "draw_dropout", "draw_windows", "explore", "figures", "find_recurrent_runs", "find_run",
+    "find_runs", "gather", "generate", "generate_rows", "inspection", "inspection_figures",
+    "is_published", "listed", "literature", "load", "load_model", "measure", "model_table",
+    "neighbour_table", "next_steps", "paragraph", "parameter_count", "passage", "perplexity",
+    "plain", "read_sentence", "read_text", "recipe", "relative", "remeasure", "result",
+    "run_folder", "setting_table", "show", "signed", "source", "surprises", "table", "tables",
+    "texts", "title_page", "token_losses", "too_short", "train", "trials", "use_threads",
+    "vocabulary",
 ]  # fmt: skip

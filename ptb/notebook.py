@@ -23,8 +23,7 @@ from ptb.models.language_model import build
 from ptb.parameters import check_parameters
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import FOUR, recipe
-from ptb.report import experiments
-from ptb.report.claim import signed
+from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
 from ptb.report.model_table import parameter_table
 from ptb.runs.run import Run
@@ -160,36 +159,31 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     if no experiment is missing there, else the published one.
     """
     folder = RUNS / ("architectures" if study is None else check_text("study", study))
-    table = experiments.experiments(find_runs(folder))
+    table = experiments(folder)
     if study is None and _not_run(table):
-        published = experiments.experiments(find_runs(RECORDS / "architectures"))
+        published = experiments(RECORDS / "architectures")
         if len(published):
             folder, table = RECORDS / "architectures", published
-    if table.empty or table["valid"].isna().all():
-        reason = "; ".join(left_out(folder)) or "train first: make architectures"
+    shown = set() if table.empty else {run.folder.name for run in table["run"]}
+    reasons = [line for line in left_out(folder) if line.partition(":")[0] not in shown]
+    if table.empty or ended(table)["valid"].isna().all():
+        reason = "; ".join(reasons) or "train first: make architectures"
         raise SettingError(f"no finished run of the second exercise in {folder}: {reason}")
     owner = "the published study" if is_published(table) else "your own study"
-    whose = f"The runs are {owner}, from `{relative(folder)}`.{experiments.scales(table)}"
-    missing, reasons = _not_run(table), left_out(folder)
-    whose += f" Missing: {', '.join(missing)}." if missing else ""
+    whose = f"The runs are {owner}, from `{relative(folder)}`."
+    missing = _not_run(largest(table))
+    whose += f" Not trained{_at(table)}: {', '.join(missing)}." if missing else ""
     return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
+
+
+def _at(table: pd.DataFrame) -> str:
+    scale = largest(table)["scale"].iloc[0]
+    return " at full size" if scale == 1 else f" at scale {scale:g}"
 
 
 def _not_run(table: pd.DataFrame) -> list[str]:
     """The experiments that no run is of."""
     return [name for name in FULL if table.empty or name not in set(table["experiment"])]
-
-
-def written(rows: pd.DataFrame) -> Markdown:
-    """Generated texts, rows of `ptb.report.texts.frame`, as a list: start, text, how it is."""
-    return Markdown("\n".join(f"- {_written(row)}" for _, row in rows.iterrows()))
-
-
-def _written(row: pd.Series) -> str:
-    loss = "" if pd.isna(row["loss"]) else f", loss {signed(row['loss'], '+.2f')}"
-    about = f"(repetition {row['repetition']:.2f}{loss})"
-    whose = f"{row['run']}: " if "run" in row else ""
-    return f"{whose}**{as_it_is(row['start'])}** {as_it_is(row['text'])} *{as_it_is(about)}*"
 
 
 def find_run(run: str | None) -> Run:

@@ -21,14 +21,19 @@ def gradient_flow(model, ids: Tensor, batch_size: int, bptt: int) -> dict[str, l
 
     ids (n,) are the split's. For T steps, T numbers each: "average" is the norm of the gradient
     averaged over the minibatch, as the exercise says; "each" is the norms of the B gradients
-    averaged, which cannot cancel. A number that is not finite is None.
+    averaged, which cannot cancel. For a cell whose state is more than h (the LSTM's c), "average,
+    h" and "each, h" are the same of h alone. A number that is not finite is None.
     """
     x, y = next(iter(windows(ids, batch_size, bptt)))
     gradients = state_gradients(model.eval(), x, y)  # (T, B, S), of the mean: each is B times it
-    norms = {
-        "average": gradients.sum(1).norm(dim=1),
-        "each": gradients.norm(dim=2).sum(1),
-    }
+    kinds = {"": gradients}
+    if (parts := len(model.initial_state(1)[0])) > 1:
+        by_part = gradients.unflatten(2, (len(model.layers), parts, -1))  # (T, B, layers, parts, H)
+        kinds[", h"] = by_part[:, :, :, 0].flatten(2)
+    norms = {}
+    for kind, vectors in kinds.items():
+        norms[f"average{kind}"] = vectors.sum(1).norm(dim=1)
+        norms[f"each{kind}"] = vectors.norm(dim=2).sum(1)
     return {
         name: [value if math.isfinite(value) else None for value in values.tolist()]
         for name, values in norms.items()

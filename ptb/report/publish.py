@@ -13,7 +13,8 @@ from ptb.errors import StudyError
 from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS
 from ptb.recipes import recipe
 from ptb.report import figures
-from ptb.report.experiments import experiments, results
+from ptb.report.architecture_runs import experiments, largest
+from ptb.report.architecture_tables import results
 from ptb.report.figures import label
 from ptb.report.literature import beside, beyond
 from ptb.report.tables import markdown, minutes, readme_results, recorded
@@ -141,7 +142,7 @@ def training_commands() -> pd.DataFrame:
 
 
 def _second_results() -> pd.DataFrame:
-    runs = experiments(find_runs(RECORDS / "architectures"))
+    runs = largest(experiments(RECORDS / "architectures"))
     return results(runs).filter(EXPERIMENT_COLUMNS)
 
 

@@ -1,23 +1,29 @@
 """A run's generated texts as rows of a table, and three of a kind picked by rule."""
 
 import math
+import re
 
 import pandas as pd
+from IPython.display import Markdown
 
+from ptb.data.corpus import UNK
 from ptb.evaluation.generation import repetition
+from ptb.report.text import as_it_is
 from ptb.runs.run import Run
 
 PICKS = 3
 
 
 def frame(run: Run) -> pd.DataFrame:
-    """A run's texts, a row each: temperature, start, text, words, repetition and loss.
+    """A run's texts, a row each: temperature, start, text, words, repetition, unk and loss.
 
-    loss is the judge's for the text less its loss on real text, nats a word; NaN without a judge.
+    unk is the share of `<unk>`; loss is the judge's for the text less its loss on real text, nats a
+    word; NaN without a judge.
     """
     table = pd.DataFrame(run.texts)
     table["words"] = [len(text.split()) for text in table["text"]]
     table["repetition"] = [repetition(text) for text in table["text"]]
+    table["unk"] = [text.split().count(UNK) / max(1, len(text.split())) for text in table["text"]]
     judged = run.judged
     table["loss"] = [loss - judged["real"] for loss in judged["losses"]] if judged else math.nan
     return table
@@ -26,13 +32,34 @@ def frame(run: Run) -> pd.DataFrame:
 def picks(texts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Three best, worst and interesting texts, by rule alone; texts are rows of `frame`.
 
-    The worst repeat most. Of the half that repeats least, the best are the likeliest to the other
-    model and the interesting ones the least likely.
+    A text's fault is its repetition plus its share of `<unk>`. The best have least, the worst most;
+    interesting are, of the half that has least, those that are least likely to the other model.
     """
-    by_repetition = texts.sort_values(["repetition", "loss"], kind="stable")
-    fresh = by_repetition.head(len(texts) // 2).sort_values("loss", kind="stable")
+    fault = texts["repetition"] + texts["unk"]
+    ordered = texts.assign(fault=fault).sort_values(["fault", "loss"], kind="stable")
+    half = len(texts) // 2
     return {
-        "best": fresh.head(PICKS),
-        "worst": by_repetition[len(texts) // 2 :].tail(PICKS)[::-1],
-        "interesting": fresh[PICKS:].tail(PICKS)[::-1],
+        "best": ordered.head(PICKS),
+        "worst": ordered[half:].tail(PICKS)[::-1],
+        "interesting": ordered[PICKS:half].sort_values("loss", kind="stable").tail(PICKS)[::-1],
     }
+
+
+def written(rows: pd.DataFrame) -> Markdown:
+    """Generated texts, rows of `frame`, as a list: start, text, how it is; with the run's name."""
+    return Markdown("\n".join(f"- {_written(row)}" for _, row in rows.iterrows()))
+
+
+def _written(row: pd.Series) -> str:
+    about = f"repetition {row['repetition']:.2f}, {UNK} {row['unk']:.2f}"
+    if not pd.isna(row["loss"]):
+        about += f", loss {row['loss']:+.2f}".replace("-", "−")
+    whose = f"{row['run']}: " if "run" in row else ""
+    text = as_it_is(shortened(row["text"]))
+    return f"{whose}**{as_it_is(row['start'])}** {text} *{as_it_is(f'({about})')}*"
+
+
+def shortened(text: str) -> str:
+    """The text, each run of `<unk>` as one with its count: "<unk> ×31"."""
+    pattern = rf"{UNK}(?: {UNK})+(?!\S)"
+    return re.sub(pattern, lambda found: f"{UNK} ×{len(found[0].split())}", text)

@@ -1,7 +1,6 @@
-"""The second exercise's fifteen settings, their labels, and what a solution of it reported."""
+"""The second exercise's fifteen settings and their labels."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from ptb.errors import SettingError
 from ptb.setting import Setting
@@ -58,39 +57,6 @@ EXPERIMENTS = {  # the first part of a label, and what it is about
 DEMO = 0.05  # the scale at which the demonstration runs
 PAIR = ("3.1d", "3.2a")  # the two that the exercise looks at closely
 KINDS = ("rnn", "gru", "transformer", "lstm")
-NAMES = {"rnn": "RNN", "gru": "GRU", "transformer": "Transformer", "lstm": "LSTM"}
-
-
-class Reported(NamedTuple):
-    """A solution's run: best validation perplexity, its epoch, the last epoch's training
-    perplexity (with dropout, over the epoch), and seconds on a GPU."""
-
-    valid: float
-    epoch: int
-    train: float
-    seconds: float
-
-
-# From the tables (figures 5 to 12) of a solution that was handed in for the course IFT6135 of the
-# University of Montreal in March 2020. Measured by the course's own training script, which leaves
-# out what its batches leave over; a yardstick, no target.
-REPORTED = {
-    "3.1a": Reported(235.47, 20, 234.01, 850),
-    "3.1b": Reported(154.89, 20, 122.94, 1740),
-    "3.1c": Reported(3993.63, 9, 9457.55, 1162),
-    "3.1d": Reported(155.73, 8, 49.85, 1171),
-    "3.1e": Reported(175.55, 20, 156.18, 1170),
-    "3.2a": Reported(110.22, 17, 64.12, 852),
-    "3.2b": Reported(119.76, 20, 100.04, 838),
-    "3.2c": Reported(106.71, 18, 58.92, 2846),
-    "3.3a": Reported(184.38, 20, 232.69, 780),
-    "3.3b": Reported(112.65, 6, 16.09, 1893),
-    "3.3c": Reported(123.69, 20, 76.06, 1133),
-    "3.4a": Reported(122.07, 14, 45.27, 1409),
-    "3.4b": Reported(126.92, 15, 46.57, 685),
-    "3.4c": Reported(152.64, 8, 25.37, 2987),
-    "3.4d": Reported(121.23, 8, 14.95, 2846),
-}
 
 
 def at_scale(setting: Setting, scale: float) -> Setting:

@@ -61,6 +61,19 @@ def test_norms_of_the_average_and_of_each_by_hand():
     assert found["each"] == pytest.approx(each.tolist(), rel=1e-10)
 
 
+def test_of_an_lstm_h_alone_is_beside_h_and_c():
+    model = make(small("lstm", **SMALL))
+    x, y = SPLIT[:15].view(3, 5).T, SPLIT[1:16].view(3, 5).T
+    gradients = state_gradients(model, x, y)  # (T, B, 16): h and c of layer 1, h and c of layer 2
+    hidden = torch.cat((gradients[:, :, :4], gradients[:, :, 8:12]), 2)
+    found = gradient_flow(model, SPLIT[:16], batch_size=3, bptt=5)
+    assert found["average"] == pytest.approx(gradients.sum(1).norm(dim=1).tolist())
+    assert found["average, h"] == pytest.approx(hidden.sum(1).norm(dim=1).tolist())
+    assert found["each, h"] == pytest.approx(hidden.norm(dim=2).sum(1).tolist())
+    assert found["average, h"] != found["average"]
+    assert set(gradient_flow(make(small("gru")), SPLIT, 3, 5)) == {"average", "each"}
+
+
 def test_dropout_is_off():
     model = make(small("gru", dropout=0.5)).train()
     assert gradient_flow(model, SPLIT, 3, 5) == gradient_flow(model, SPLIT, 3, 5)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_answers import make_study
+from test_architecture_tables import make_study
 from test_literature import finish as write_records
 
 from ptb.errors import StudyError

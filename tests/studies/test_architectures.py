@@ -8,7 +8,7 @@ import torch
 from ptb.__main__ import chosen_study, main, parser
 from ptb.errors import SettingError
 from ptb.setting import Setting
-from ptb.studies.architectures import FIFTEEN, FULL, REPORTED, at_scale, tag
+from ptb.studies.architectures import FIFTEEN, FULL, at_scale, tag
 from ptb.studies.architectures import study as experiments
 from ptb.training.optim import OPTIMISERS, learning_rate
 
@@ -117,11 +117,6 @@ def test_what_has_no_scale_is_refused():
 def test_tags_tell_that_a_run_is_scaled():
     assert tag(FULL["3.1a"]) == "3.1a"
     assert tag(at_scale(FULL["3.1a"], 0.25)) == "3.1a ×0.25"
-
-
-def test_every_experiment_has_what_the_solution_reported():
-    assert set(REPORTED) == set(FIFTEEN)
-    assert REPORTED["3.2c"].valid == min(row.valid for row in REPORTED.values())
 
 
 # ---------------------------------------------------------------- as a study

@@ -1,0 +1,156 @@
+"""Figures of the second report, from the table of its runs and the run folders' files alone."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+from ptb.models.cells import CELLS
+from ptb.report.architecture_runs import described, flowing, looked_at, named
+from ptb.report.figures import HEIGHT, WIDTH
+from ptb.studies.architectures import KINDS
+from ptb.training.optim import OPTIMISERS
+
+CLOCK = {"epoch": "epoch", "seconds": "seconds"}
+COLOURS = dict(zip(KINDS, sns.color_palette("colorblind"), strict=False))
+TITLES = {"optimiser": OPTIMISERS, "cell": CELLS}  # of what `grouped` groups by
+
+
+def learning(runs: pd.DataFrame) -> Figure:
+    """Training (dashed) and validation perplexity over epochs and over seconds."""
+    legend = 0.17 * (len(runs) / 2 + 1)  # inches that its lines take
+    figure, axes = plt.subplots(
+        1, 2, figsize=(WIDTH, HEIGHT + legend), layout="constrained", sharey=True
+    )
+    for (_, row), colour in zip(runs.iterrows(), sns.color_palette("colorblind"), strict=False):
+        for place, clock in zip(axes, CLOCK, strict=True):
+            _curve(place, row, clock, "train_running", color=colour, ls="--", lw=0.9)
+            _curve(place, row, clock, "valid", color=colour, label=described(row))
+    for place, clock in zip(axes, CLOCK, strict=True):
+        _label(place, clock, runs)
+    axes[0].set_ylabel("perplexity")
+    _cut(axes[0], runs)
+    axes[0].plot([], [], color="black", label="valid")
+    axes[0].plot([], [], color="black", ls="--", lw=0.9, label="train")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=7)
+    return figure
+
+
+def _curve(axes: Axes, row: pd.Series, clock: str, column: str, **style) -> None:
+    """One curve; that of a run that was stopped ends in a cross."""
+    history = row["run"].history
+    axes.plot(history[clock], history[column], marker="." if len(history) < 3 else None, **style)
+    if row["status"] == "stopped":
+        end = history.iloc[-1]
+        axes.plot(end[clock], end[column], "x", ms=5, color=style["color"])
+
+
+def _label(axes: Axes, clock: str, runs: pd.DataFrame) -> None:
+    axes.set_yscale("log")
+    axes.set_xlabel(CLOCK[clock])
+    if clock == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    elif runs["device"].nunique() > 1:  # the seconds of a CPU and of a GPU in one figure
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
+
+
+def _cut(axes: Axes, runs: pd.DataFrame) -> None:
+    """Cuts off what is worse than guessing among all words alike: a run that diverges."""
+    types = [run.metrics["types"] for run in runs["run"] if run.done]
+    values = np.concatenate(
+        [line.get_ydata() for line in axes.get_lines() if len(line.get_ydata())]
+    )
+    guessing = max(types, default=values.max())
+    if (values < guessing).any():
+        axes.set_ylim(0.9 * values.min(), 1.1 * values[values <= guessing].max())
+    _plain_ticks(axes.yaxis)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Numbers as 100 and 200 on a logarithmic axis, not powers of ten."""
+    low, high = axis.get_view_interval()
+    if high / low < 5:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    else:
+        crowded = axis.axis_name == "x" and high / low > 30
+        axis.set_major_locator(LogLocator(subs=(1,) if crowded else (1, 2, 5), numticks=12))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def grouped(runs: pd.DataFrame, by: str) -> Figure:
+    """Validation perplexity by "optimiser" or "cell", a column each; above epochs, below seconds.
+
+    A group's runs are coloured and named, those of the others grey.
+    """
+    groups = runs[by].unique()
+    figure, axes = plt.subplots(
+        2, len(groups), figsize=(WIDTH, 1.35 * HEIGHT), layout="constrained", sharey=True,
+        sharex="row", squeeze=False,
+    )  # fmt: skip
+    for column, group in zip(axes.T, groups, strict=True):
+        for place, clock in zip(column, CLOCK, strict=True):
+            palette = iter(sns.color_palette("colorblind", len(runs)))
+            for _, row in runs.sort_values(by, key=lambda kinds: kinds == group).iterrows():
+                mine = row[by] == group
+                style = {"color": next(palette), "label": row["tag"]} if mine else {"color": "0.85"}
+                _curve(place, row, clock, "valid", lw=1.2 if mine else 0.7, **style)
+            _label(place, clock, runs)
+        column[0].set_title(TITLES[by][group].title)
+        column[0].legend(fontsize=6, ncols=2, loc="upper right")
+    for place in axes[:, 0]:
+        place.set_ylabel("validation perplexity")
+        _cut(place, runs)
+    return figure
+
+
+def steps(runs: pd.DataFrame) -> Figure:
+    """Validation loss at each step of the window, of the models that are looked at closely."""
+    figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
+    for _, row in looked_at(runs).iterrows():
+        found, colour = row["run"].analysis["steps"], COLOURS[row["cell"]]
+        place = range(1, len(found["fresh"]) + 1)
+        axes.plot(place, found["fresh"], ".-", ms=4, color=colour, label=f"{named(row)}, fresh")
+        if row["cell"] != "transformer":
+            axes.plot(place, found["carried"], "--", color=colour, label=f"{named(row)}, carried")
+    axes.set(xlabel="step of the window", ylabel="loss on validation, nats a word")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def flow(runs: pd.DataFrame) -> Figure:
+    """Norm of the last step's loss's gradient by each step's state, before and after training.
+
+    Above divided by each curve's maximum, below as it is, on a logarithmic axis.
+    """
+    figure, axes = plt.subplots(
+        2, 2, figsize=(WIDTH, 1.35 * HEIGHT), layout="constrained", sharey="row", sharex=True
+    )
+    for _, row in flowing(runs).iterrows():
+        for column, when in zip(axes.T, ("before", "after"), strict=True):
+            recorded = row["run"].analysis["flow"][when]
+            for kind, style in (("average", "-"), ("average, h", ":")):
+                if kind in recorded:
+                    norms = np.array(recorded[kind], dtype=float)  # None, not finite, is NaN
+                    name = named(row) + (", h alone" if style == ":" else "")
+                    _flow_curve(column, norms, color=COLOURS[row["cell"]], ls=style, label=name)
+    for place, when in zip(axes[0], ("before", "after"), strict=True):
+        place.set_title(f"{when} training")
+    for place in axes[1]:
+        place.set(xlabel="step of the window", yscale="log")
+    axes[0, 0].set_ylabel("norm, divided\nby its maximum")
+    axes[1, 0].set_ylabel("norm of the gradient")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def _flow_curve(column: np.ndarray, norms: np.ndarray, **style) -> None:
+    place, largest = range(1, len(norms) + 1), np.nanmax(norms)
+    column[0].plot(place, norms / (largest or 1), **style)
+    column[1].plot(place, norms, **style)

@@ -1,0 +1,240 @@
+"""The tables of the second exercise's report, from the table of its runs."""
+
+import pandas as pd
+
+from ptb.data.corpus import UNK
+from ptb.evaluation.gradient_flow import half_life
+from ptb.models.cells import CELLS
+from ptb.paths import ROOT
+from ptb.report.architecture_runs import (
+    best_of_each,
+    ended,
+    flowing,
+    looked_at,
+    named,
+    number,
+    stepping,
+)
+from ptb.report.texts import frame
+from ptb.studies.architectures import FIFTEEN, PAIR
+
+MARKS = {"finished": "", "diverged": "*", "stopped": "‡"}
+
+
+# What a solution reports that was handed in for the course IFT6135 of the University of Montreal in
+# March 2020 (its figures 5 to 12): best validation perplexity, its epoch, the last epoch's training
+# perplexity (with dropout, over the epoch), and seconds on a GPU. Measured by the course's own
+# script, which leaves out what its batches leave over; a yardstick, no target.
+REPORTED = pd.read_csv(ROOT / "report" / "solution.csv", index_col="run")
+
+
+# ---------------------------------------------------------------- results
+def results(table: pd.DataFrame) -> pd.DataFrame:
+    """The exercise's one table, as text; see `results_caption`."""
+    found = pd.DataFrame([_result(row) for _, row in table.iterrows()])
+    return found if (found["solution"] != "–").any() else found.drop(columns="solution")
+
+
+def _result(row: pd.Series) -> dict:
+    best = "–" if pd.isna(row["best_epoch"]) else f"{row['best_epoch']:.0f}"
+    epochs = len(row["run"].history) if row["status"] == "stopped" else row["epochs"]
+    millions = row["parameters"] / 1e6
+    short = "TF" if row["cell"] == "transformer" else CELLS[row["cell"]].title
+    return {
+        "run": row["tag"],
+        "model": f"{short} {row['layers']}×{row['hidden']}",
+        "step": stepping(row),
+        "B": f"{row['batch_size']}",
+        "p": f"{row['dropout']:g}",
+        "par.": number(millions, 2),
+        "s": number(row["at_end"], 0),
+        "best": f"{best}/{epochs}{MARKS[row['status']]}",
+        "train": number(row["running_best"]),
+        "valid": number(row["valid"]),
+        "train′": number(row["running_end"]),
+        "valid′": number(row["valid_end"]),
+        "solution": f"{REPORTED.valid[row['experiment']]:.1f}" if _is_like_theirs(row) else "–",
+    }
+
+
+def _is_like_theirs(row: pd.Series) -> bool:
+    return row["corpus"] == "ptb" and row["scale"] == 1 and row["experiment"] in REPORTED.index
+
+
+def bold(table: pd.DataFrame) -> list[int]:
+    """The places in the table of each architecture's best run on validation."""
+    return [table["tag"].tolist().index(tag) for tag in best_of_each(table)["tag"]]
+
+
+def results_caption(table: pd.DataFrame) -> str:
+    """What the table's shorthand means, and what its marks do."""
+    caption = (
+        "The runs, by architecture, then optimiser; numbers of runs are the exercise's. model: "
+        "layers × units, TF is the Transformer; step: optimiser and constant learning rate; B: "
+        "batch size; p: dropout; par.: millions of parameters; s: seconds of training; best: epoch "
+        "of the best validation perplexity, of how many. Perplexities: train is measured with "
+        "dropout while the epoch runs, valid without after it; both at the best epoch (valid of "
+        "the saved weights), then (′) at the end. Bold: the best of each architecture."
+    )
+    if table.apply(_is_like_theirs, axis=1).any():
+        caption += " solution: the best validation perplexity of Anonymous (2020)."
+    if (table["status"] == "diverged").any():
+        caption += " *: it diverged."
+    if (table["status"] == "stopped").any():
+        caption += " ‡: stopped before its last epoch; it is in no ranking."
+    return caption + seconds_note(table)
+
+
+def seconds_note(runs: pd.DataFrame) -> str:
+    """For captions: on what devices the runs' seconds were taken, where there are several."""
+    if runs["device"].nunique() < 2 and not runs["note"].any():
+        return ""
+    about = runs["note"].where(runs["note"] != "", runs["device"])
+    groups = runs.groupby(about, sort=False)["tag"].agg(", ".join)
+    said = "; ".join(f"{where}: {tags}" for where, tags in groups.items())
+    return f" Seconds are to be compared on one device alone ({said})."
+
+
+def beside(table: pd.DataFrame) -> pd.DataFrame:
+    """What the solution reports, beside ours: of runs at full size on Penn Treebank that ended."""
+    rows = []
+    for _, row in ended(table).iterrows():
+        if _is_like_theirs(row):
+            theirs = REPORTED.loc[row["experiment"]]
+            found = {"run": row["tag"], "best valid": number(row["valid"])}
+            found |= {"theirs (epoch)": f"{number(theirs.valid)} ({theirs.epoch:.0f})"}
+            found |= {"ours / theirs": number(row["valid"] / theirs.valid, 2)}
+            found |= {"train, end": number(row["running_end"]), "theirs": number(theirs.train)}
+            found |= {"s": number(row["at_end"], 0), "their s": number(theirs.seconds, 0)}
+            rows.append(found)
+    return pd.DataFrame(rows)
+
+
+def by_epoch(runs: pd.DataFrame) -> pd.DataFrame:
+    """Train and validation perplexity after each epoch, a column a run."""
+    columns = {}
+    for _, row in runs.iterrows():
+        history = row["run"].history.set_index("epoch")
+        pairs = zip(history["train_running"], history["valid"], strict=True)
+        texts = [f"{number(train)} / {number(valid)}" for train, valid in pairs]
+        columns[row["tag"]] = pd.Series(texts, history.index, dtype=object)
+    found = pd.DataFrame(columns).fillna("–")
+    return found.rename_axis("epoch").reset_index().astype(str)
+
+
+# ---------------------------------------------------------------- wall-clock, the solution's claims
+def seconds_below(runs: pd.DataFrame, level: float) -> pd.Series:
+    """Seconds of training until validation perplexity is below a level; NaN where it never is."""
+    histories = (run.history for run in runs["run"])
+    firsts = [found.loc[found["valid"] < level, "seconds"].min() for found in histories]
+    return pd.Series(firsts, runs.index, dtype=float)
+
+
+def reached(runs: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
+    """Seconds an epoch, and until validation perplexity is below each of the levels."""
+    epochs = [len(run.history) for run in runs["run"]]
+    found = {"run": runs["tag"], "model": [CELLS[cell].title for cell in runs["cell"]]}
+    found |= {"device": runs["device"], "s an epoch": (runs["at_end"] / epochs).map(number)}
+    for level in levels:
+        seconds = seconds_below(runs, level)
+        found[f"below {level:.0f}"] = [number(value, 0) for value in seconds]
+    return pd.DataFrame(found).sort_values(["device", "run"], ignore_index=True)
+
+
+def common_claims(runs: pd.DataFrame) -> pd.DataFrame:
+    """Claims of the solution, with the figures that each depends on: ours, theirs."""
+    pairs = {
+        "The GRU is better in all cases": ("3.3a", "3.1b"),
+        "More units lower the perplexity": ("3.3b", "3.2a"),
+        "More layers lower the perplexity": ("3.3c", "3.2a"),
+    }
+    rows = [
+        {
+            "claim": claim,
+            "ours": ", ".join(_figure(runs, name) for name in names),
+            "theirs": ", ".join(f"{name} {REPORTED.valid[name]:.1f}" for name in names),
+        }
+        for claim, names in pairs.items()
+    ]
+    timed = ended(runs)[lambda rows: rows["experiment"].isin(FIFTEEN)]
+    device = runs["device"].get("3.4b", runs["device"].iloc[0])  # seconds are of one device
+    timed = timed[timed["device"] == device].nsmallest(2, "at_end")
+    ours = [f"{row['tag']} {row['at_end']:.0f} s" for _, row in timed.iterrows()]
+    quick = REPORTED["seconds"].nsmallest(2)
+    theirs = [f"{name} {seconds:.0f} s" for name, seconds in quick.items()]
+    last = {"claim": "Two Transformers take the least time"}
+    rows.append(last | {"ours": ", ".join(ours), "theirs": ", ".join(theirs)})
+    return pd.DataFrame(rows)
+
+
+def _figure(runs: pd.DataFrame, name: str) -> str:
+    if name not in runs.index:
+        return f"{name} –"
+    return f"{name} {number(runs.loc[name, 'valid'])}{MARKS[runs.loc[name, 'status']]}"
+
+
+# ---------------------------------------------------------------- gradients, texts
+def flow_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """How far the gradients flow back, before and after training.
+
+    Of an LSTM, whose state is h and c, a second pair of rows has h alone, where the run has it.
+    """
+    rows = []
+    for _, row in flowing(runs).iterrows():
+        states = {"": " and ".join(CELLS[row["cell"]].states), ", h": "h alone"}
+        for when, norms in row["run"].analysis["flow"].items():
+            for kind in states if "average, h" in norms else [""]:
+                average, each = norms[f"average{kind}"], norms[f"each{kind}"]
+                found = {"run": named(row), "state": states[kind], "training": when}
+                found |= {"left at step 1": _share(average)}
+                found |= {"half-life": _steps(half_life(average))}
+                rows.append(found | {"half-life, each": _steps(half_life(each))})
+    return pd.DataFrame(rows)
+
+
+def _share(norms: list[float | None]) -> str:
+    """The first step's norm over the largest."""
+    return "–" if None in norms or not max(norms) else f"{norms[0] / max(norms):.2g}"
+
+
+def _steps(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}" if value < 1000 else "∞"
+
+
+def qualities(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a run that has texts: validation perplexity, and how its texts are; numbers.
+
+    loss: of the sampled texts to the run's judge, less that judge's on real text, nats a word;
+    repetition: of the greedy ones, the share of groups of three words that a text had before;
+    unk: the greedy ones' share of `<unk>`; judge: the experiment that read the texts.
+    """
+    rows = []
+    for _, row in ended(runs).sort_values("valid").iterrows():
+        if row["run"].texts:
+            texts, judged = frame(row["run"]), row["run"].judged
+            drawn = texts["temperature"] == 1
+            found = {"run": named(row), "valid": row["valid"]}
+            found["judge"] = judged["judge"].partition("-")[0] if judged else ""
+            found["loss"] = texts.loc[drawn, "loss"].mean()
+            rows.append(found | texts.loc[~drawn, ["repetition", "unk"]].mean().to_dict())
+    return pd.DataFrame(rows, columns=["run", "valid", "judge", "loss", "repetition", "unk"])
+
+
+def quality_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """`qualities` as text."""
+    shown = qualities(runs)
+    for name, digits in (("valid", 1), ("loss", 2), ("repetition", 2), ("unk", 2)):
+        shown[name] = [number(value, digits) for value in shown[name]]
+    return shown.rename(columns={"unk": UNK})
+
+
+def greedy_texts(runs: pd.DataFrame) -> pd.DataFrame:
+    """The greedy texts of the pair that the exercise looks at closely, each with its run.
+
+    Where neither is there, of the best of each architecture.
+    """
+    shown = looked_at(runs)
+    if shown["experiment"].isin(PAIR).any():
+        shown = shown[shown["experiment"].isin(PAIR)]
+    texts = pd.concat([frame(row["run"]).assign(run=named(row)) for _, row in shown.iterrows()])
+    return texts[texts["temperature"] == 0].reset_index(drop=True)
