@@ -211,7 +211,7 @@ def test_committed_notebooks_have_no_outputs():
         assert code and not any(cell["outputs"] or cell["execution_count"] for cell in code)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS.glob("*.ipynb"), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.name)
 def test_notebooks_are_scripts_and_slides_too(path):
     """A script is named .py; each section begins a slide, each part of one a slide below it."""
     notebook = nbformat.read(path, 4)

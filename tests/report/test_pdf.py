@@ -4,12 +4,13 @@ import re
 import subprocess
 import sys
 
+import markdown_to_pdf
 import nbformat
+import paper_preprocessors
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from paper_preprocessors import is_our_report
 from pypdf import PdfReader
-from test_text import markdown_to_pdf
 
 from ptb.paths import ROOT
 
@@ -156,7 +157,8 @@ def test_a_notebook_from_elsewhere_is_never_executed(tmp_path, to):
         assert "This notebook was not executed" in text_of(marked)
 
 
-def test_only_an_unchanged_report_in_this_repository_is_executed(tmp_path):
+def test_only_an_unchanged_report_in_this_repository_is_executed(tmp_path, monkeypatch):
+    monkeypatch.setattr(paper_preprocessors, "REPORTS", NOTEBOOKS)  # the copies
     report = nbformat.read(NOTEBOOKS / "report.ipynb", 4)
     here = {"metadata": {"name": "report", "path": str(NOTEBOOKS)}}
     assert is_our_report(report, here)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from string import ascii_letters, digits, punctuation
 
+import markdown_to_pdf
 import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
@@ -17,6 +18,7 @@ import typst
 from bs4 import BeautifulSoup
 from nbconvert.filters import markdown2html, markdown2latex
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from paper_preprocessors import FrontMatter
 from pypdf import PdfReader
 
 import ptb.report.display
@@ -24,10 +26,7 @@ from ptb.report.display import Table, passage, show
 from ptb.report.text import NO_MATHS
 
 PAPER = Path(sys.prefix) / "share/jupyter/nbconvert/templates/paper"
-sys.path.append(str(PAPER))
 os.environ["PATH"] += os.pathsep + os.path.dirname(pypandoc.get_pandoc_path())
-import markdown_to_pdf  # noqa: E402
-from paper_preprocessors import FrontMatter  # noqa: E402
 
 PRINTABLE = [*ascii_letters, *digits, *punctuation]
 PAIRS = [a + b for a in PRINTABLE for b in PRINTABLE]
