@@ -147,7 +147,8 @@ def test_latex():
     """nbconvert's stock LaTeX of a passage, read by pandoc; its tables are read for the PDF."""
     everywhere = texts("p")
     latex = markdown2latex("\n\n".join(passage(text).data for text in everywhere))
-    latex = latex.replace(r"\textbar", "{|}")  # which pandoc writes but cannot read
+    # what pandoc writes but cannot read: this command, and a star after any other
+    latex = re.sub(r"(\\text[a-z]+)\*", r"\1{}*", latex.replace(r"\textbar", "{|}"))
     shown = pypandoc.convert_text(latex, "plain", "latex-smart", extra_args=["--wrap=none"])
     assert_shown(everywhere, shown)
 
