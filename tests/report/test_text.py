@@ -16,7 +16,7 @@ import pypandoc
 import pytest
 import typst
 from bs4 import BeautifulSoup
-from nbconvert.filters import markdown2html, markdown2latex
+from nbconvert.filters import markdown2html
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from paper_preprocessors import FrontMatter
 from pypdf import PdfReader
@@ -141,16 +141,6 @@ def test_html():
     assert_shown(everywhere, browser_text(table._repr_html_()))
     captions = [Table(pd.DataFrame(), text, "")._repr_html_() for text in everywhere]
     assert_shown(everywhere, browser_text("\n".join(captions)))
-
-
-def test_latex():
-    """nbconvert's stock LaTeX of a passage, read by pandoc; its tables are read for the PDF."""
-    everywhere = texts("p")
-    latex = markdown2latex("\n\n".join(passage(text).data for text in everywhere))
-    # what pandoc writes but cannot read: this command, and a star after any other
-    latex = re.sub(r"(\\text[a-z]+)\*", r"\1{}*", latex.replace(r"\textbar", "{|}"))
-    shown = pypandoc.convert_text(latex, "plain", "latex-smart", extra_args=["--wrap=none"])
-    assert_shown(everywhere, shown)
 
 
 def test_a_figure_has_its_caption_and_its_alternative_text(monkeypatch):
