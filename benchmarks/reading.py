@@ -19,7 +19,8 @@ import torch
 from ptb.data.corpora import load
 from ptb.data.penn_treebank import TOKENS, TYPES
 from ptb.paths import ROOT
-from ptb.runs.run import environment, write_json
+from ptb.runs.environment import environment
+from ptb.runs.files import write_json
 from ptb.setting import Setting
 from ptb.training.train import train
 

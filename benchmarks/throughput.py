@@ -23,7 +23,8 @@ from ptb.models.cells import CELLS
 from ptb.models.matmul import product
 from ptb.models.plain import PlainModel, train_step
 from ptb.paths import ROOT
-from ptb.runs.run import environment, write_json
+from ptb.runs.environment import environment
+from ptb.runs.files import write_json
 from ptb.setting import Setting
 from ptb.training.trainer import Trainer
 

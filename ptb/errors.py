@@ -44,3 +44,12 @@ def meant(word: str, allowed) -> str:
     text = word.lower() if isinstance(word, str) else ""
     close = get_close_matches(text, allowed, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"it can be {', '.join(map(repr, allowed))}"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there is too little memory, which torch says in several ways."""
+    return (
+        isinstance(error, MemoryError)
+        or "memory" in str(error)
+        and isinstance(error, (RuntimeError, OSError))
+    )

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from ptb.errors import SettingError
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 DATA = ROOT / "data"  # Penn Treebank, once it is fetched
@@ -13,3 +15,12 @@ def relative(path: Path) -> str:
     """A path as seen from the repository, where it is inside."""
     path = path.resolve()
     return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def expanded(name: str, path: str) -> Path:
+    """A path that may begin with ~; raises SettingError, which calls it name, for no one's ~."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        user = Path(path).parts[0]
+        raise SettingError(f"{name} = {path!r}: {user} is no user's folder here") from None

@@ -24,7 +24,8 @@ from ptb.paths import ROOT
 from ptb.recipes import FOUR, recipe
 from ptb.report.publish import make_pdf
 from ptb.report.tables import corpus_size
-from ptb.runs.run import PUBLISHED, Run
+from ptb.runs.files import PUBLISHED
+from ptb.runs.run import Run
 from ptb.runs.table import find_runs, gather
 from ptb.studies import execute as study
 from ptb.training.train import train

@@ -13,7 +13,7 @@ from nbconvert.preprocessors import Preprocessor
 from traitlets.config import Config
 
 from ptb.paths import ROOT
-from ptb.runs.run import write_atomically
+from ptb.runs.files import write_atomically
 
 NOTEBOOK = ROOT / "notebooks" / "cells.ipynb"
 FOLDER = ROOT / "notebooks" / "student"

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ptb.data.corpus import SPLITS
 from ptb.errors import RunError
-from ptb.runs.run import PUBLISHED, Run
+from ptb.runs.files import PUBLISHED
+from ptb.runs.run import Run
 
 ADAPTED = "adaptation.json"  # of a study: what `ptb.studies.adaptation` found, beside its runs
 

@@ -20,7 +20,9 @@ from ptb.data.corpus import SPLITS, Corpus, windows
 from ptb.errors import StudyError, meant
 from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import LanguageModel
-from ptb.runs.run import Run, environment, load_model, write_json
+from ptb.runs.environment import environment
+from ptb.runs.files import write_json
+from ptb.runs.run import Run, load_model
 from ptb.runs.table import ADAPTED, find_runs
 from ptb.training.trainer import LARGEST_LOSS
 

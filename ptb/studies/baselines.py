@@ -13,7 +13,8 @@ from ptb.data.corpus import Corpus
 from ptb.evaluation.ngrams import KneserNey, cached, unigram_losses
 from ptb.evaluation.perplexity import summary
 from ptb.paths import ROOT
-from ptb.runs.run import environment, write_json
+from ptb.runs.environment import environment
+from ptb.runs.files import write_json
 
 TABLE = ROOT / "report" / "baselines.json"
 SPLITS = ("valid", "test")

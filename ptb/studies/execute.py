@@ -14,7 +14,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from ptb.errors import StudyError
 from ptb.paths import NOTEBOOKS, ROOT
-from ptb.runs.run import Run, epoch_line, write_atomically
+from ptb.runs.files import write_atomically
+from ptb.runs.run import Run, epoch_line
 from ptb.setting import Setting
 
 

@@ -14,7 +14,8 @@ from filelock import FileLock
 
 from ptb.data.corpora import load
 from ptb.paths import ROOT
-from ptb.runs.run import Run, epoch_line, write_atomically
+from ptb.runs.files import write_atomically
+from ptb.runs.run import Run, epoch_line
 from ptb.setting import Setting, check_number
 from ptb.training.train import train
 

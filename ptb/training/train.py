@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ptb.data.corpus import Corpus, windows
-from ptb.errors import RunError
+from ptb.errors import RunError, out_of_memory
 from ptb.evaluation.analysis import analyse, step_losses, unigram
 from ptb.evaluation.generation import write_samples, write_texts
 from ptb.evaluation.gradient_flow import gradient_flow
@@ -43,6 +43,14 @@ def train(
             return _train(setting, corpus, run, on_epoch, on_step, device, on_measure)
         except KeyboardInterrupt:
             raise RunError(_stopped(len(run.history))) from None
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            reason = str(error).splitlines()[0] if str(error) else "MemoryError"
+            raise RunError(
+                f"too little memory for {setting.name} on {device}: a smaller batch_size, bptt or "
+                f"hidden needs less ({reason})"
+            ) from None
 
 
 def _stopped(epochs: int) -> str:
@@ -60,7 +68,7 @@ def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
     if checkpoint := run.read_checkpoint():
         trainer.resume(checkpoint)
     else:  # what a lost checkpoint left is of another training
-        (run.folder / "weights.safetensors").unlink(missing_ok=True)
+        run.remove("weights.safetensors")
     run.write_history(trainer.history)
     if on_epoch:
         on_epoch(trainer.history)
@@ -78,7 +86,7 @@ def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
 def _save(trainer: Trainer, run: Run, improved: bool) -> None:
     """Best weights, then the checkpoint, by which the epoch counts, then the history out of it."""
     if improved:
-        run.write_weights(trainer.weights(), trainer.corpus.words)
+        trainer.saved = run.write_weights(trainer.weights(), trainer.corpus.words)
     run.write_checkpoint(trainer.state())
     run.write_history(trainer.history)
 
@@ -103,7 +111,7 @@ def _finish(trainer: Trainer, run: Run, reason: str | None, on_measure: Callable
 
 def _measure(trainer: Trainer, run: Run, on_measure: Callable) -> dict:
     """Raises Diverged where the rounded weights have a perplexity that is not finite."""
-    model, measured = load_model(run, trainer.corpus).to(trainer.device), {}
+    model, measured = load_model(run, trainer.corpus, trainer.saved).to(trainer.device), {}
     on_measure("test")
     test = token_losses(model, trainer.splits["test"])
     for split in ("valid", "train"):  # the longest last, when one can tell how long it takes

@@ -5,15 +5,17 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from ptb.data.corpus import SPLITS, Corpus, windows
-from ptb.errors import SettingError, meant
+from ptb.errors import RunError, SettingError, meant
 from ptb.evaluation.perplexity import measure
 from ptb.models.language_model import LanguageModel, build
 from ptb.models.matmul import keep_memory, take_spare_memory
+from ptb.runs.checkpoint import ANEW, misfit
 from ptb.setting import DEVICES, Setting
 from ptb.training.cuda_graph import GraphedStep
 from ptb.training.optim import OPTIMISERS, clip_factor, learning_rate
@@ -67,6 +69,8 @@ class Trainer:
         self.average = [p.detach().clone() for p in self.parameters] if setting.average else []
         self.splits = {split: ids.to(self.device) for split, ids in corpus.splits.items()}
         self.history, self.cuts, self.steps = [], 0, 0
+        self.text = corpus.fingerprint
+        self.saved = None  # the SHA-256 of the best weights' file
         table = 4 * setting.bptt * setting.batch_size * len(corpus.words)  # of logits, in bytes
         self.spare = 4 * table
         graphed = self.plain_sgd and not setting.average and not on_cpu
@@ -196,19 +200,26 @@ class Trainer:
             return {name: p.detach().clone() for name, p in self.model.named_parameters()}
 
     def state(self) -> dict:
-        """All that the next epoch depends on."""
+        """All that the next epoch depends on, and whose it is."""
         return {
+            "setting": asdict(self.setting),
+            "text": self.text,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "average": self.average,
             "history": self.history,
             "cuts": self.cuts,
             "steps": self.steps,
+            "weights": self.saved,
         }
 
     def resume(self, state: dict) -> None:
+        """Goes on from a state; raises RunError where it is not one of this run, and takes none."""
+        if reason := misfit(state, self.state(), self.parameters):
+            raise RunError(f"{self.setting.name}: its checkpoint.pt {reason}: {ANEW}")
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         for mine, saved in zip(self.average, state["average"], strict=True):
             mine.copy_(saved)
         self.history, self.cuts, self.steps = state["history"], state["cuts"], state["steps"]
+        self.saved = state.get("weights")

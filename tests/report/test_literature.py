@@ -9,7 +9,8 @@ from test_run import row
 from ptb.report import literature
 from ptb.report.literature import beside, best_published, beyond
 from ptb.report.tables import recorded
-from ptb.runs.run import Run, write_json
+from ptb.runs.files import write_json
+from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED, ANALYSIS
 from ptb.studies import ablation
 from ptb.studies.named import STUDIES

@@ -10,7 +10,8 @@ from ptb.errors import StudyError
 from ptb.recipes import recipe
 from ptb.report import publish as publishing
 from ptb.report.publish import publish, rebuild, report
-from ptb.runs.run import JUDGED, PUBLISHED, Run
+from ptb.runs.files import JUDGED, PUBLISHED
+from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED
 from ptb.setting import Setting
 from ptb.studies.architectures import FULL

@@ -13,7 +13,8 @@ from distributed import LocalCluster
 from ptb.__main__ import main
 from ptb.errors import StudyError
 from ptb.recipes import recipe
-from ptb.runs.run import PUBLISHED, Run
+from ptb.runs.files import PUBLISHED
+from ptb.runs.run import Run
 from ptb.studies import execute as study
 from ptb.studies.named import STUDIES
 

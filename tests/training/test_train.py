@@ -15,7 +15,8 @@ from ptb.errors import RunError
 from ptb.evaluation.analysis import step_losses, unigram
 from ptb.evaluation.gradient_flow import gradient_flow
 from ptb.evaluation.perplexity import perplexity, token_losses
-from ptb.runs.run import HISTORY, Run, load_model
+from ptb.runs.files import HISTORY
+from ptb.runs.run import Run, load_model
 from ptb.runs.table import faults
 from ptb.training.train import train
 from ptb.training.trainer import Trainer

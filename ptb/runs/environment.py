@@ -1,0 +1,62 @@
+"""Where a run was made: versions, machine, threads and commit."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from ptb.paths import ROOT
+
+
+def environment() -> dict:
+    """Versions, machine, threads and commit: what a figure's reader needs to make it again."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "numpy", "pandas", "papermill")},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed, as papermill need not be where no notebook is executed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(": ", 1)[1] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """The commit at HEAD, "+" behind it where the code differs from it.
+
+    None where this folder is no repository of its own, as a copy inside another's is not.
+    """
+    try:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+            return None
+        changed = _git("diff", "--name-only", "HEAD", "--", "ptb", "ptb_utils.py")
+        return _git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    # a hook of another repository, say, names that one by GIT_DIR
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", "-C", str(ROOT), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=own)
+    return done.stdout.strip()

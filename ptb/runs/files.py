@@ -1,0 +1,82 @@
+"""A run's files by name; files written whole or not at all, read or refused in one line."""
+
+import hashlib
+import json
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+from ptb.errors import RunError
+
+HISTORY = ["epoch", "lr", "train_running", "train", "valid", "test", "seconds", "tokens_per_second"]
+PUBLISHED = (
+    "setting.json",
+    "history.csv",
+    "weights.safetensors",
+    "samples.json",
+    "texts.json",
+    "analysis.json",
+    "metrics.json",
+    "train.ipynb",
+)
+JUDGED = "judged.json"  # written once there are other runs to judge by
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes beside path and renames: path is the old file or the new, whole.
+
+    Raises RunError where there is no room, no permission or no folder.
+    """
+    # a name that nobody can guess, in a mode that follows no link: else who may write to the
+    # folder could have any file of ours overwritten
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(8)}.partial")
+    try:
+        with open(partial, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink()  # what little room there is should be free
+        raise unwritable(path, error) from None
+
+
+def unwritable(path: Path, error: OSError) -> RunError:
+    return RunError(f"{path} can't be written: {error.strerror or error}")
+
+
+def unreadable(path: Path, error: Exception) -> RunError:
+    """The line for a file that may be whole, but can't be had now."""
+    reason = "there is too little memory"
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    return RunError(f"{path} can't be read: {reason}")
+
+
+def write_json(path: Path, value) -> None:
+    write_atomically(path, json_bytes(value, 1))
+
+
+def json_bytes(value, indent: int | None) -> bytes:
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def parse_json(text: str):
+    """What a JSON file says; raises ValueError for NaN and Infinity, which are no JSON."""
+    return json.loads(text, parse_constant=_no_number)
+
+
+def _no_number(name: str):
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256 in hexadecimal digits; raises RunError where it can't be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise unreadable(path, error) from None
