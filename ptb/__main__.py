@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -92,12 +93,14 @@ def study(options) -> int:
         print(getattr(publish, options.action)(options.study))
         return 0
     from ptb.runs.table import faults, find_runs
-    from ptb.studies.execute import LocalPool, dask_executor, run_study
+    from ptb.studies.cluster import dask_executor
+    from ptb.studies.execute import run_study
     from ptb.studies.judging import judge
+    from ptb.studies.local import LocalPool
     from ptb.studies.named import SECOND
 
-    pool = dask_executor(options.scheduler) if options.scheduler else LocalPool(options.workers)
-    with pool as executor:
+    local = options.scheduler is None
+    with LocalPool(options.workers) if local else dask_executor(options.scheduler) as executor:
         folder = RUNS / options.study
         failed = run_study(settings, folder, executor, options.device)
     if options.study in SECOND:
@@ -271,7 +274,11 @@ def main(arguments: list[str] | None = None) -> int:
     except PlainError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` as Ctrl-C
     sys.exit(main())

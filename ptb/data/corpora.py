@@ -1,5 +1,6 @@
 """The corpora that have a name, and your own: a folder with three texts."""
 
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from ptb.data.corpus import SPLITS, Corpus, from_words, read_words
 from ptb.data.penn_treebank import PENN_TREEBANK
 from ptb.data.synthetic import embedded
 from ptb.errors import CorpusError, SettingError, meant
-from ptb.paths import ROOT
+from ptb.paths import ROOT, expanded
 
 
 class Entry(NamedTuple):
@@ -40,7 +41,10 @@ def load(name: str) -> Corpus:
     if name in CORPORA:
         return _named(name)
     folder = find_folder(name)
-    return from_words(name, {split: read_words(folder / f"{split}.txt") for split in SPLITS})
+    try:
+        return from_words(name, {split: read_words(folder / f"{split}.txt") for split in SPLITS})
+    except MemoryError:
+        raise CorpusError(f"{folder} needs more memory than there is") from None
 
 
 def title(name: str) -> str:
@@ -54,8 +58,8 @@ def find_folder(name: str) -> Path:
     Raises SettingError where there is none or, by these two ways, more than one; CorpusError where
     it lacks a split.
     """
-    bases = (Path.cwd(), ROOT)
-    found = {path.resolve() for base in bases if (path := base / Path(name).expanduser()).is_dir()}
+    bases, given = (Path.cwd(), ROOT), expanded("corpus", name)
+    found = {path.resolve() for base in bases if os.path.isdir(path := base / given)}
     if len(found) > 1:
         both = " as well as ".join(map(str, sorted(found)))
         raise SettingError(f"corpus = {name!r} is {both}: rename one of them")
@@ -67,6 +71,8 @@ def find_folder(name: str) -> Path:
             f"corpus = {name!r} is none of {', '.join(CORPORA)} and no folder: {meant(name, known)}"
         )
     folder = found.pop()
-    if missing := [f"{split}.txt" for split in SPLITS if not (folder / f"{split}.txt").is_file()]:
+    if missing := [
+        f"{split}.txt" for split in SPLITS if not os.path.exists(folder / f"{split}.txt")
+    ]:
         raise CorpusError(f"{folder} has no {', '.join(missing)}: a corpus has one text a split")
     return folder

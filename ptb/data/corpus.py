@@ -1,5 +1,6 @@
 """A text's way to the model: text → ids → rows → windows."""
 
+import codecs
 import hashlib
 import math
 from array import array
@@ -64,8 +65,9 @@ class _Vocabulary(dict):
 
     def __missing__(self, word: str) -> int:
         if UNK not in self:
+            shown = word if len(word) <= 40 else f"{word[:40]}…"
             raise CorpusError(
-                f"{word!r} is not in the training text, which has no {UNK} for unseen words: "
+                f"{shown!r} is not in the training text, which has no {UNK} for unseen words: "
                 f"put {UNK} in the place of its rare words, with {WITH_UNK}"
             )
         return self[UNK]
@@ -96,29 +98,65 @@ def _ids(blocks: Iterable[list[str]], lookup: Callable[[str], int]) -> Tensor:
 def read_words(file: Path) -> Iterator[list[str]]:
     """A text's words in blocks, one `<eos>` at the end of each line, the last one too.
 
-    Raises CorpusError for an empty file and for one that is not UTF-8.
+    Raises CorpusError for a file that is empty, that is not UTF-8 or that can't be read.
     """
-    rest, end, empty = "", "", True
+    begun, end, empty = [], "", True  # begun: the pieces of a word that goes on in the next block
     for block in _blocks(file):
-        words = (rest + block.replace("\n", f" {EOS} ")).split()
+        words = block.replace("\n", f" {EOS} ").split()
         end, empty = block[-1], empty and block.isspace()
-        rest = "" if end.isspace() else words.pop()  # a word may go on in the next block
+        if begun and not block[0].isspace():
+            begun.append(words.pop(0))
+            if not words and not end.isspace():
+                continue
+        if begun:
+            words.insert(0, "".join(begun))
+        begun = [] if end.isspace() else [words.pop()]
         yield words
     if empty:
         raise CorpusError(f"{file} is empty: it needs a line of words at least")
     if end != "\n":
-        yield [*rest.split(), EOS]
+        yield [*(["".join(begun)] if begun else []), EOS]
 
 
 def _blocks(file: Path) -> Iterator[str]:
     try:
         with file.open(encoding="utf-8-sig") as text:
-            yield from iter(partial(text.read, BLOCK), "")
+            for block in iter(partial(text.read, BLOCK), ""):
+                if "\0" in block:
+                    raise CorpusError(f"{file} is {_instead_of_utf8(file)}")
+                yield block
     except UnicodeDecodeError as error:
-        raise CorpusError(
-            f"{file} is not UTF-8 ({error.reason}): convert it, "
-            f"with iconv -f LATIN1 -t UTF-8 {file.name} > new.txt && mv new.txt {file.name}"
-        ) from None
+        raise CorpusError(f"{file} is {_instead_of_utf8(file, error.reason)}") from None
+    except OSError as error:
+        raise CorpusError(f"{file} can't be read: {error.strerror or error}") from None
+
+
+def _instead_of_utf8(file: Path, reason: str | None = None) -> str:
+    """What a file is that has NUL characters, or can't be decoded for that reason; what to do."""
+    with file.open("rb") as content:
+        start = content.read(BLOCK)
+    encoding, found = _wide_encoding(start), f"not UTF-8 ({reason})"
+    if encoding:
+        found = f"{encoding}, not UTF-8"
+    elif reason is None or b"\0" in start:
+        return "no text: it has NUL characters"
+    return (
+        f"{found}: convert it, with iconv -f {encoding or 'LATIN1'} -t UTF-8 {file.name} > new.txt "
+        f"&& mv new.txt {file.name}"
+    )
+
+
+def _wide_encoding(start: bytes) -> str | None:
+    """UTF-16 or UTF-32, by its byte order mark or by the zeros in every other byte."""
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "UTF-32"  # first: its mark begins with UTF-16's
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "UTF-16"
+    # no mark: Latin letters, and the spaces and line ends of any script, have a high byte of 0
+    even, odd = (start[offset::2].count(0) for offset in (0, 1))
+    if max(even, odd) > 10 * min(even, odd) and 100 * max(even, odd) > len(start):
+        return "UTF-16LE" if odd > even else "UTF-16BE"
+    return None
 
 
 # ---------------------------------------------------------------- ids → rows → windows

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from ptb.data.corpus import Corpus, from_words, read_words
 from ptb.errors import CorpusError
-from ptb.paths import DATA
+from ptb.paths import DATA, expanded
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Release:
     def find(self) -> Path:
         """The folder with the verified files: the variable's, else data/, else fetched into it."""
         if named := os.environ.get(self.variable):
-            folder = Path(named).expanduser()
+            folder = expanded(self.variable, named)
             if missing := self._missing(folder):
                 raise CorpusError(
                     f"{self.variable} names {folder}, but {', '.join(missing)} is not there"
@@ -65,11 +65,14 @@ class Release:
         return folder
 
     def _missing(self, folder: Path) -> list[str]:
-        return [file for file in self.sha256 if not (folder / file).is_file()]
+        return [file for file in self.sha256 if not os.path.exists(folder / file)]
 
     def _verify(self, path: Path) -> None:
-        with path.open("rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
+        try:
+            with path.open("rb") as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise CorpusError(f"{path} can't be read: {error.strerror or error}") from None
         if found != (expected := self.sha256[path.name]):
             raise CorpusError(
                 f"{path} is not {self.title}'s: its SHA-256 is {found[:12]}…, not "

@@ -1,7 +1,6 @@
 """A run's folder: its files, written atomically, locked while written."""
 
 import io
-import json
 import os
 import platform
 import re
@@ -89,7 +88,8 @@ class Run:
     def history(self) -> pd.DataFrame:
         """A row an epoch, so far."""
         exists = (self.folder / "history.csv").exists()
-        return self.read("history.csv", _history) if exists else pd.DataFrame(columns=HISTORY)
+        none = pd.DataFrame(columns=HISTORY, dtype=float)
+        return self.read("history.csv", _history) if exists else none
 
     @property
     def done(self) -> bool:
@@ -238,6 +238,14 @@ class Run:
         """None where there is none; raises RunError for a damaged one."""
         path = self.folder / CHECKPOINT
         return checkpoint.read(path) if path.exists() else None
+
+    def receive(self, setting: Setting, files: dict[str, bytes]) -> None:
+        """Writes the files of a run that was made elsewhere, by their names."""
+        with self.writing(setting):
+            for name in (*PUBLISHED, JUDGED):
+                if name in files:
+                    self._write(name, files[name])
+            self._tidy()
 
     def finish(self, metrics: dict) -> dict:
         """Writes metrics.json, by which the run is done; its checkpoint goes."""

@@ -1,10 +1,7 @@
-"""Runs the settings of a study as notebooks: on this machine, or on a Dask cluster."""
+"""Runs the settings of a study as notebooks, on whatever executor."""
 
-import multiprocessing
 import os
-from collections.abc import Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future, wait
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +9,7 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from ptb.errors import StudyError
+from ptb.errors import RunError, StudyError
 from ptb.paths import NOTEBOOKS, ROOT
 from ptb.runs.files import write_atomically
 from ptb.runs.run import Run, epoch_line
@@ -27,6 +24,7 @@ def execute(setting: Setting, folder: Path, device: str = "cpu") -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / "train.partial.ipynb"
+    partial.unlink(missing_ok=True)  # it may be a link to another file
     where = {"folder": _seen_from_notebooks(folder), "device": device, "threads": 1}
     try:
         papermill.execute_notebook(
@@ -56,39 +54,6 @@ def _without_paths(executed: Path) -> bytes:
     return nbformat.writes(notebook).encode()
 
 
-class LocalPool(ThreadPoolExecutor):
-    """A process a run, so that one that is killed takes no other run along."""
-
-    def submit(self, function, *arguments) -> Future:
-        return super().submit(_in_a_process, function, *arguments)
-
-
-def _in_a_process(function, *arguments):
-    """Started afresh: torch's threads do not survive a fork."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(function, *arguments).result()
-
-
-@contextmanager
-def dask_executor(address: str) -> Iterator[Executor]:
-    """The executor of the Dask cluster whose scheduler is there; its workers share this folder.
-
-    A run whose worker dies is started once more and resumes; after a second death it has failed.
-    """
-    from distributed import Client  # a second to import, and few need it
-
-    try:
-        client = Client(address, timeout=5)
-    except (OSError, ValueError) as error:
-        raise StudyError(f"no Dask scheduler answers at {address!r}: {error}") from None
-    with client, client.get_executor() as executor:
-        # a task's `retries` are for its errors; deaths are counted by the scheduler, for all tasks
-        client.run_on_scheduler(
-            lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 1)
-        )
-        yield executor
-
-
 def run_study(
     settings: list[Setting], folder: Path, executor: Executor, device: str = "cpu"
 ) -> list[str]:
@@ -98,16 +63,18 @@ def run_study(
         done = Run(folder / setting.name).complete
         print(f"{setting.name}: {'done already' if done else 'to train'}", flush=True)
         todo += [] if done else [setting]
-    futures = {executor.submit(execute, s, folder / s.name, device): s for s in todo}
+    futures = {}
     try:
-        _watch(futures, folder)
+        for setting in todo:
+            futures[executor.submit(execute, setting, folder / setting.name, device)] = setting
+        failed = _watch(futures, folder)
     except KeyboardInterrupt:
-        for future in futures:  # those that wait; the others are interrupted as we are
+        for future in futures:  # those that wait; the others end with this process
             future.cancel()
         raise StudyError(
             "stopped: run it again, and each run goes on from its last epoch"
         ) from None
-    return [f"{s.name}: {why}" for f, s in futures.items() if (why := _failure(f))]
+    return [f"{setting.name}: {failed[setting]}" for setting in todo if setting in failed]
 
 
 KILLED = {  # by an exception's name: distributed takes a second to import
@@ -117,24 +84,50 @@ KILLED = {  # by an exception's name: distributed takes a second to import
 }
 
 
-def _failure(future: Future) -> str | None:
-    """What a run failed at; None: it did not."""
+def _failure(future: Future, setting: Setting, run: Run) -> str | None:
+    """What a run failed at; None where it ended and its files are here."""
     if future.cancelled():
         return "given up by the Dask cluster"
     error = future.exception()
     if killed := KILLED.get(type(error).__name__):
         return f"{killed}, perhaps for want of memory; run again, it goes on from its last epoch"
-    return None if error is None else str(error) or type(error).__name__
+    if error is not None:
+        return str(error) or type(error).__name__
+    if run.complete:
+        return None
+    try:
+        run.receive(setting, future.result() or {})
+    except RunError as fault:
+        return str(fault)
+    if run.complete:
+        return None
+    return (
+        f"it has ended, but its files are not in {run.folder}: must its worker share that folder?"
+    )
 
 
-def _watch(futures: dict[Future, Setting], folder: Path) -> None:
-    """Prints each new row of each run's history until all have ended."""
-    seen = {setting: len(Run(folder / setting.name).history) for setting in futures.values()}
-    waiting = set(futures)
+def _watch(futures: dict[Future, Setting], folder: Path) -> dict[Setting, str]:
+    """Prints each new row of each run's history until all have ended; returns what failed."""
+    runs = {setting: Run(folder / setting.name) for setting in futures.values()}
+    seen = {setting: len(_rows(run)) for setting, run in runs.items()}
+    waiting, failed = set(futures), {}
     while waiting:
-        _, waiting = wait(waiting, timeout=1)
-        for setting in seen:
-            rows = Run(folder / setting.name).history.to_dict("records")
+        ended, waiting = wait(waiting, timeout=1)
+        for future in ended:
+            setting = futures[future]
+            if why := _failure(future, setting, runs[setting]):
+                failed[setting] = why
+        for setting, run in runs.items():
+            rows = _rows(run)
             for row in rows[seen[setting] :]:
                 print(epoch_line(setting, row), flush=True)
             seen[setting] = len(rows)
+    return failed
+
+
+def _rows(run: Run) -> list[dict]:
+    """The rows of its history; none of a damaged one, which its training will write anew."""
+    try:
+        return run.history.to_dict("records")
+    except RunError:
+        return []

@@ -129,6 +129,16 @@ def test_reading_takes_less_than_three_times_the_file(tmp_path, lines):
         ({"train": ""}, "train.txt is empty: it needs a line of words"),
         ({"test": "\n \n"}, "test.txt is empty"),
         ({"valid": b"caf\xe9 b\n"}, "valid.txt is not UTF-8 .*iconv -f LATIN1 -t UTF-8 valid.txt"),
+        (
+            {"valid": "café b\n".encode("utf-16")},
+            "is UTF-16, not UTF-8: .*iconv -f UTF-16 -t",
+        ),
+        ({"valid": "a b\n".encode("utf-32")}, "is UTF-32, not UTF-8: .*iconv -f UTF-32 -t UTF-8"),
+        ({"valid": "café b\n".encode("utf-16-le")}, "is UTF-16LE, .*iconv -f UTF-16LE -t UTF-8"),
+        ({"valid": "the cat\n".encode("utf-16-be")}, "is UTF-16BE, .*iconv -f UTF-16BE -t UTF-8"),
+        ({"valid": "你好 世界\n".encode("utf-16-le")}, "is UTF-16LE, .*iconv -f UTF-16LE -t UTF-8"),
+        ({"valid": b"a b\0c\n" + b"a b" * 99}, "valid.txt is no text: it has NUL characters$"),
+        ({"valid": b"\xff\0\0\0\0" * 99}, "valid.txt is no text: it has NUL characters$"),
         ({"train": "a b\n"}, "'c' is not in the training text, which has no <unk>"),
     ],
 )
@@ -137,6 +147,59 @@ def test_texts_that_make_no_corpus_are_refused_in_one_line(tmp_path, altered, sa
     with pytest.raises(CorpusError, match=said) as error:
         load(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_the_command_that_is_offered_makes_utf_8_of_it(tmp_path, encoding):
+    text = "el café\nla niña\n"
+    folder = write_texts(tmp_path / "mytext", train=text.encode(encoding), valid="el", test="la")
+    with pytest.raises(CorpusError) as error:
+        load(folder)
+    subprocess.run(str(error.value).split(", with ")[1], shell=True, check=True, cwd=folder)
+    assert load(folder).words == ("<eos>", "café", "el", "la", "niña")
+
+
+class Block(str):
+    """A block of a text that counts the characters before it that are copied to join it."""
+
+    copied = 0
+
+    def replace(self, *arguments):
+        return Block(str.replace(self, *arguments))
+
+    def __radd__(self, before):
+        Block.copied += len(before)
+        return Block(str.__add__(before, self))
+
+
+def test_a_word_over_many_blocks_is_not_copied_with_each(tmp_path, monkeypatch):
+    """Else the time grows with the square of its length: a minute for 20 MB."""
+    blocks, word = corpus._blocks, "x" * 5000
+    monkeypatch.setattr(corpus, "BLOCK", 5)
+    monkeypatch.setattr(corpus, "_blocks", lambda file: map(Block, blocks(file)))
+    (tmp_path / "train.txt").write_text(f"a {word} b\n")
+    words = [word for block in corpus.read_words(tmp_path / "train.txt") for word in block]
+    assert words == ["a", word, "b", "<eos>"]
+    assert Block.copied < 2 * len(word)
+
+
+def test_a_text_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    folder = write_texts(tmp_path / "mytext", valid=None)
+    (tmp_path / "mytext" / "valid.txt").mkdir()
+    with pytest.raises(CorpusError, match="valid.txt can't be read: Is a directory$"):
+        load(folder)
+
+    def too_much(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(corpora, "from_words", too_much)
+    with pytest.raises(CorpusError, match="mytext needs more memory than there is$"):
+        load(folder)
+
+
+def test_a_folder_of_no_user_is_named():
+    with pytest.raises(SettingError, match="corpus = '~nosuch/text': ~nosuch is no user's folder"):
+        load("~nosuch/text")
 
 
 def test_the_command_that_is_offered_makes_room_for_unseen_words(tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 from ptb.data import penn_treebank
 from ptb.data.corpora import load
-from ptb.errors import CorpusError
+from ptb.errors import CorpusError, SettingError
 
 
 # ---------------------------------------------------------------- Penn Treebank itself
@@ -136,6 +136,17 @@ def test_named_folder_without_the_files_is_said_in_one_line(data, tmp_path, monk
     ) as error:
         find()
     assert "\n" not in str(error.value)
+
+
+def test_a_named_folder_or_file_that_cannot_be_read_is_one_line(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PTB_DATA", "~nosuch/ptb")
+    with pytest.raises(SettingError, match="PTB_DATA = '~nosuch/ptb': ~nosuch is no user's folder"):
+        find()
+    monkeypatch.setenv("PTB_DATA", str(tmp_path / "named"))
+    for file in penn_treebank.PENN_TREEBANK.sha256:
+        (tmp_path / "named" / file).mkdir(parents=True)
+    with pytest.raises(CorpusError, match="ptb.train.txt can't be read: Is a directory"):
+        find()
 
 
 def test_no_network_and_no_files_says_what_to_put_where(data):

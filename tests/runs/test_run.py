@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from ptb.errors import RunError, WeightsError
+from ptb.models.language_model import build
 from ptb.runs.environment import environment
 from ptb.runs.files import HISTORY, write_atomically, write_json
 from ptb.runs.run import Run
@@ -375,6 +376,25 @@ def test_pickled_weights_are_refused_and_not_executed(tmp_path, capsys):
     (tmp_path / "weights.safetensors").write_bytes(pickle.dumps({"a": Payload()}))
     assert "no weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
     assert "executed" not in capsys.readouterr().out
+
+
+def measured(perplexity: float, tokens: int = 60) -> dict:
+    """A split's measures, as metrics.json has them."""
+    return {"loss": math.log(perplexity), "perplexity": perplexity, "tokens": tokens}
+
+
+def analysed(test: dict) -> dict:
+    """An analysis.json that fits the test split's measures: all in one sentence, all in one bin."""
+    loss, tokens = test["loss"] * test["tokens"], test["tokens"]
+    bins = [{"bin": "1", "loss": loss, "tokens": tokens}]
+    sentences = {"loss": [loss], "tokens": [tokens]}
+    return {"sentences": sentences, "frequency": bins, "position": bins, "distance": bins}
+
+
+def parameters(setting: Setting, types: int) -> int:
+    """How many the setting's model has."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in build(setting, types).parameters())
 
 
 def row(epoch, **others):

@@ -5,27 +5,27 @@ import math
 
 import pandas as pd
 import pytest
-from test_run import SETTING, row
+from test_run import SETTING, analysed, measured, parameters, row
 
 from ptb.paths import RECORDS
 from ptb.runs.run import Run
-from ptb.runs.table import ANALYSIS, faults, find_runs, four_settings, gather, left_out
+from ptb.runs.table import faults, find_runs, four_settings, gather, left_out
 from ptb.setting import Setting
 
 
 # ---------------------------------------------------------------- gathered
 def make_run(study, cell="lstm", dropout=0.0, valid=100.0, status="finished", seed=1, rows=2):
     setting = Setting(cell=cell, dropout=dropout, seed=seed)
-    metrics = {"status": status, "best_epoch": rows or None, "parameters": 7}
-    metrics |= {"floor": {}, "types": 9}
+    metrics = {"status": status, "best_epoch": 1 if rows else None, "floor": {}, "types": 9}
+    metrics["parameters"] = parameters(setting, 9)
+    metrics |= {"reason": "loss nan"} if status == "diverged" else {}
     values = {"train": valid - 10, "valid": valid, "test": valid - 1}
     with Run(study / setting.name).writing(setting) as run:
         if rows:
-            measured = {"loss": 4.0, "tokens": 60}
-            metrics |= {split: {"perplexity": p, **measured} for split, p in values.items()}
+            metrics |= {split: measured(p) for split, p in values.items()}
             run.write_history([row(epoch, **values) for epoch in range(1, rows + 1)])
             run.write("samples.json", [{"temperature": 1.0, "text": "a b"}])
-            run.write("analysis.json", dict.fromkeys(ANALYSIS, []))
+            run.write("analysis.json", analysed(metrics["test"]))
         run.finish(metrics)
         return run
 
@@ -45,7 +45,7 @@ def test_gathered_row_has_setting_metrics_and_minutes(tmp_path):
     assert (found["cell"], found["dropout"], found["bptt"]) == ("gru", 0.3, 35)
     assert (found["train"], found["valid"], found["test"]) == (85.0, 95.0, 94.0)
     assert (found["minutes"], found["tokens_per_second"]) == (2.0, 9.0)
-    assert (found["status"], found["best_epoch"], found["parameters"]) == ("finished", 2, 7)
+    assert (found["status"], found["best_epoch"], found["parameters"]) == ("finished", 1, 486_009)
     assert found["run"].setting.cell == "gru"
 
 
@@ -67,7 +67,11 @@ def test_four_settings_are_in_the_exercises_order(tmp_path):
 
 
 def test_best_of_several_is_chosen_on_validation_among_finished_runs(tmp_path):
-    for seed, valid, status in [(1, 99.0, "finished"), (2, 97.0, "finished"), (3, 9.0, "diverged")]:
+    for seed, valid, status in [
+        (1, 99.0, "finished"),
+        (2, 97.0, "finished"),
+        (3, 19.0, "diverged"),
+    ]:
         make_run(tmp_path, "lstm", 0.3, valid, status, seed)
     make_run(tmp_path, "lstm", 0.5, 98.0)
     table = four_settings(gather(find_runs(tmp_path)))
@@ -110,30 +114,42 @@ FAULTS = [
     (lost("setting.json"), "setting.json is missing"),
     (lost("samples.json"), "samples.json is missing"),
     (lost("analysis.json"), "analysis.json is missing"),
-    (says("analysis.json", '{"sentences": []}'), "analysis.json is damaged"),
-    (lost("history.csv"), "history.csv has no row for every epoch up to the best, 2"),
+    (says("analysis.json", '{"sentences": []}'), "analysis.json is damaged (ValueError: data must"),
+    (lost("history.csv"), "history.csv has no row for the best epoch, 1"),
     (says("metrics.json", ""), "metrics.json is damaged (JSONDecodeError"),
     (says("metrics.json", '{"status": "fini'), "metrics.json is damaged (JSONDecodeError"),
-    (says("metrics.json", "[1, 2]"), "metrics.json is damaged (TypeError"),
-    (says("metrics.json", '{"status": "finished"}'), "metrics.json is damaged (KeyError: 'best_"),
-    (says("setting.json", "{}"), "setting.json is damaged (KeyError: 'setting')"),
+    (says("metrics.json", "[1, 2]"), "metrics.json is damaged (ValueError: data must be object)"),
+    (
+        says("metrics.json", '{"status": "finished"}'),
+        "metrics.json is damaged (ValueError: data must contain",
+    ),
+    (says("setting.json", "{}"), "setting.json is damaged (ValueError: data must contain"),
     (altered("setting.json", setting={"dropout": 2}), "setting.json is damaged (SettingError"),
     (altered("setting.json", setting={"droput": 0}), "setting.json is damaged (TypeError"),
-    (says("samples.json", "[]"), "samples.json is damaged"),
+    (says("samples.json", "[]"), "samples.json has not one sample at temperature 1"),
     (says("texts.json", "["), "texts.json is damaged"),
     (says("judged.json", "{"), "judged.json is damaged"),
     (says("history.csv", ""), "history.csv is damaged (EmptyDataError"),
     (says("history.csv", "epoch,lr\n1,2\n"), "history.csv is damaged (ValueError: Usecols"),
     (rows_are(row(1, **FITS | {"valid": "x"})), "history.csv is damaged (ValueError: could not"),
-    (rows_are(row(1, **FITS)), "history.csv has no row for every epoch up to the best, 2"),
-    (rows_are(row(2, **FITS), row(3, **FITS)), "history.csv has no row for every epoch"),
+    (altered("metrics.json", best_epoch=3), "history.csv has no row for the best epoch, 3"),
+    (rows_are(row(2, **FITS), row(3, **FITS)), "history.csv has not one row for each epoch"),
     (rows_are(row(1, **FITS), row(2, train=1.0, valid=math.nan)), "values that are not finite"),
-    (rows_are(row(1, **FITS), row(2, **FITS | {"valid": 100.6})), "100.00 in metrics.json, 100.60"),
-    (altered("metrics.json", valid={"perplexity": math.nan}), "valid perplexity is nan"),
-    (altered("metrics.json", test={"loss": math.inf}), "test loss is inf"),
-    (altered("metrics.json", train={"tokens": None}), "metrics.json is damaged (TypeError"),
-    (altered("metrics.json", best_epoch="2"), "no row for every epoch up to the best, 2"),
-    (altered("metrics.json", best_epoch=None), "no row for every epoch up to the best, None"),
+    (rows_are(row(1, **FITS | {"valid": 100.6})), "100.00 in metrics.json, 100.60"),
+    (
+        altered("metrics.json", valid={"perplexity": math.nan}),
+        "damaged (ValueError: NaN is no number of JSON)",
+    ),
+    (
+        altered("metrics.json", test={"loss": math.inf}),
+        "damaged (ValueError: Infinity is no number of JSON)",
+    ),
+    (altered("metrics.json", train={"tokens": None}), "(ValueError: train.tokens must be integer)"),
+    (altered("metrics.json", best_epoch="2"), "(ValueError: best_epoch must be integer)"),
+    (
+        altered("metrics.json", best_epoch=None),
+        "(ValueError: data must contain ['reason'] properties)",
+    ),
 ]
 
 
@@ -154,7 +170,7 @@ def test_sound_records_have_no_faults(tmp_path):
 
 def test_rounded_weights_may_differ_a_little_from_the_history(tmp_path):
     run = make_run(tmp_path)
-    run.write_history([row(1, **FITS), row(2, **FITS | {"valid": 100.4})])
+    run.write_history([row(1, **FITS | {"valid": 100.4})])
     assert faults(run) is None
 
 
@@ -181,7 +197,7 @@ def test_a_run_that_is_worse_than_word_frequencies_may_differ_from_its_rounded_w
     tmp_path, unigram, kept
 ):
     run = make_run(tmp_path, valid=100.0)
-    rows_are(row(1, **FITS), row(2, **FITS | {"valid": 103.0}))(run)
-    analysis = dict.fromkeys(ANALYSIS, []) | {"unigram": unigram}
+    rows_are(row(1, **FITS | {"valid": 103.0}))(run)
+    analysis = run.analysis | {"unigram": unigram}
     (run.folder / "analysis.json").write_text(json.dumps(analysis))
     assert (faults(run) is None) == kept

@@ -2,20 +2,26 @@
 
 import errno
 import os
+import random
 import signal
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 
 from ptb.__main__ import main
 from ptb.errors import StudyError
 from ptb.recipes import recipe
 from ptb.runs.files import PUBLISHED
 from ptb.runs.run import Run
+from ptb.studies import cluster as clusters
 from ptb.studies import execute as study
+from ptb.studies import local
 from ptb.studies.named import STUDIES
 
 TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
@@ -119,11 +125,17 @@ def attempts(folder, setting) -> int:
 def test_a_killed_process_takes_no_other_run_along(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "execute", execute_with_deaths)
     dies, others = replace(TINY, seed=1), [replace(TINY, seed=0, epochs=n) for n in (2, 3)]
-    with study.LocalPool(2) as pool:
+    with local.LocalPool(2) as pool:
         failed = study.run_study([others[0], dies, others[1]], tmp_path, pool)
     why = "its process was killed, perhaps for want of memory"
     assert failed == [f"{dies.name}: {why}; run again, it goes on from its last epoch"]
     assert all(Run(tmp_path / setting.name).done for setting in others)
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Waits for a worker that begins anew after a death, on however slow a machine."""
+    monkeypatch.setattr(clusters, "DEADLINE", 120)
 
 
 @pytest.fixture(scope="module")
@@ -132,34 +144,48 @@ def cluster():
         yield cluster.scheduler_address
 
 
-def test_a_run_whose_dask_worker_dies_is_started_once_more(cluster, tmp_path, monkeypatch):
+def test_a_run_whose_dask_worker_dies_is_started_once_more(cluster, patient, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "execute", execute_with_deaths)
     once, twice = (replace(TINY, seed=deaths) for deaths in (1, 2))
-    with study.dask_executor(cluster) as executor:
+    with clusters.dask_executor(cluster) as executor:
         assert study.run_study([once], tmp_path, executor) == []
         (line,) = study.run_study([twice], tmp_path, executor)
     assert line.startswith(f"{twice.name}: it lost two Dask workers, killed")
     assert [attempts(tmp_path, setting) for setting in (once, twice)] == [2, 2]
 
 
-def test_a_run_that_fails_on_dask_is_not_tried_again(cluster, tmp_path, monkeypatch):
+def test_a_run_that_fails_on_dask_is_not_tried_again(cluster, patient, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "execute", execute_with_deaths)
     bad = replace(TINY, cell="rnn", seed=0)
-    with study.dask_executor(cluster) as executor:
+    with clusters.dask_executor(cluster) as executor:
         assert study.run_study([bad], tmp_path, executor) == [
             f"{bad.name}: cell 7: ValueError: no luck"
         ]
     assert attempts(tmp_path, bad) == 1
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
-def test_a_full_disk_is_named_and_nothing_counts_as_a_result(tmp_path):
-    folder = tmp_path / TINY.name
-    folder.mkdir()
-    (folder / "train.partial.ipynb").symlink_to("/dev/full")
+def test_a_full_disk_is_named_and_nothing_counts_as_a_result(tmp_path, monkeypatch):
+    def full(source, target, *_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
     (line,) = study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
     assert line.startswith(f"{TINY.name}: ") and os.strerror(errno.ENOSPC) in line
-    assert not (folder / "train.ipynb").exists()
+    assert not (tmp_path / TINY.name / "train.ipynb").exists()
+
+
+def test_a_link_in_the_place_of_the_copy_is_not_followed(tmp_path, monkeypatch):
+    def execute_notebook(source, target, *_, **__):
+        target.write_text("{}")
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr("papermill.execute_notebook", execute_notebook)
+    other, folder = tmp_path / "other", tmp_path / TINY.name
+    other.write_text("mine")
+    folder.mkdir()
+    (folder / "train.partial.ipynb").symlink_to(other)
+    study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    assert other.read_text() == "mine" and (folder / "train.partial.ipynb").read_text() == "{}"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
@@ -170,15 +196,120 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
-    monkeypatch.setattr(study, "LocalPool", ThreadPoolExecutor)
+    monkeypatch.setattr(local, "LocalPool", ThreadPoolExecutor)
     monkeypatch.setitem(STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
     assert main(["study", "run", "demo", "--workers", "2"]) == 1
     assert "failed:\nrnn-dropout0-seed1-" in capsys.readouterr().out
 
 
-def test_a_scheduler_that_does_not_answer_is_one_line(capsys):
-    assert main(["study", "run", "demo", "--scheduler", "tcp://127.0.0.1:9"]) == 1
-    assert capsys.readouterr().err.startswith("no Dask scheduler answers at 'tcp://127.0.0.1:9'")
+# ---------------------------------------------------------------- what counts as done
+def test_a_run_that_left_nothing_here_has_failed(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "execute", lambda *_: None)
+    (line,) = study.run_study([TINY], tmp_path, ThreadPoolExecutor(1))
+    folder = tmp_path / TINY.name
+    why = f"it has ended, but its files are not in {folder}: its worker must share that folder"
+    assert line == f"{TINY.name}: {why}"
+
+
+class Elsewhere(ThreadPoolExecutor):
+    """A cluster's executor whose workers have a disk of their own."""
+
+    def __init__(self, disk):
+        super().__init__(1)
+        self.disk = disk
+
+    def submit(self, task, function, setting, folder, device):
+        return super().submit(task, function, setting, str(self.disk / setting.name), device)
+
+
+def test_a_run_comes_back_from_a_worker_that_shares_no_folder(faked, tmp_path, capsys):
+    disk, here = tmp_path / "disk", tmp_path / "here"
+    with Elsewhere(disk) as workers:
+        assert study.run_study([TINY], here, clusters.Cluster(workers)) == []
+    there, run = Run(disk / TINY.name), Run(here / TINY.name)
+    assert [file.name for file in run.files] == [file.name for file in there.files]
+    assert all(
+        a.read_bytes() == b.read_bytes() for a, b in zip(run.files, there.files, strict=True)
+    )
+    assert f"{TINY.name}: epoch 2/2" in capsys.readouterr().out
+    assert study.run_study([TINY], here, clusters.Cluster(None)) == []  # done already
+
+
+def test_a_run_that_comes_back_to_a_full_disk_has_failed(faked, tmp_path, monkeypatch):
+    def full(file):
+        if threading.current_thread() is threading.main_thread():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with Elsewhere(tmp_path / "disk") as workers:
+        (line,) = study.run_study([TINY], tmp_path / "here", clusters.Cluster(workers))
+    assert "setting.json can't be written: No space left on device" in line
+
+
+# ---------------------------------------------------------------- what is no scheduler
+@contextmanager
+def listener(answer: bytes | None):
+    """The port of a server that reads, and says that; None: nothing, while its callers wait."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    caller, _ = server.accept()
+                    callers.append(caller)
+                    if answer is not None:
+                        caller.sendall(answer)
+                        caller.close()
+
+        callers = []
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        for caller in callers:
+            caller.close()
+
+
+def refused(address: str, capsys) -> str:
+    """The one line on standard error."""
+    assert main(["study", "run", "demo", "--scheduler", address]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
+RANDOM = random.Random(1).randbytes(4096)
+
+
+@pytest.mark.parametrize(
+    "answer", [None, HTTP, RANDOM, b""], ids=["silent", "http", "bytes", "end"]
+)
+def test_what_is_no_scheduler_is_one_line(answer, capsys, monkeypatch):
+    monkeypatch.setattr(clusters, "DEADLINE", 1)
+    with listener(answer) as port:
+        address = f"tcp://127.0.0.1:{port}"
+        assert refused(address, capsys).startswith(f"no Dask scheduler answers at {address!r}: ")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["", " ", "tcp://127.0.0.1:9", "tls://127.0.0.1:9", "ucx://127.0.0.1:9", "http://x", "\x07:1"],
+)
+def test_an_address_of_no_scheduler_is_one_line(address, capsys, monkeypatch):
+    monkeypatch.setattr(clusters, "DEADLINE", 1)
+    assert refused(address, capsys).startswith(f"no Dask scheduler answers at {address!r}: ")
+
+
+def test_a_worker_is_no_scheduler_and_a_scheduler_needs_a_worker(cluster, capsys, monkeypatch):
+    with Client(cluster) as client:
+        (worker,) = client.scheduler_info()["workers"]
+    assert refused(worker, capsys) == f"{worker!r} is a Dask Worker, not its scheduler"
+    monkeypatch.setattr(clusters, "DEADLINE", 2)
+    with LocalCluster(n_workers=0, dashboard_address=None) as empty:
+        line = refused(address := empty.scheduler_address, capsys)
+    said = (
+        f"the Dask scheduler at {address!r} has no workers: start some with dask worker {address}"
+    )
+    assert line == said
 
 
 def test_an_unknown_study_is_one_line(capsys):
