@@ -102,7 +102,7 @@ def _failure(future: Future, setting: Setting, run: Run) -> str | None:
     if run.complete:
         return None
     return (
-        f"it has ended, but its files are not in {run.folder}: must its worker share that folder?"
+        f"it has ended, but its files are not in {run.folder}: its worker must share that folder"
     )
 
 

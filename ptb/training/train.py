@@ -65,7 +65,7 @@ def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
             on_epoch(run.history.to_dict("records"))
         return run.metrics
     trainer, reason = Trainer(setting, corpus, device), None
-    if checkpoint := run.read_checkpoint():
+    if (checkpoint := run.read_checkpoint()) is not None:
         trainer.resume(checkpoint)
     else:  # what a lost checkpoint left is of another training
         run.remove("weights.safetensors")

@@ -33,9 +33,11 @@ def rooms(tmp_path, monkeypatch):
 def finish(setting, folder):
     """A run's folder as it is when all is done."""
     write_records(folder, setting, 99.0)
-    for name in (*PUBLISHED, JUDGED):
+    contents = dict.fromkeys(PUBLISHED, "{}") | {"texts.json": "[]"}
+    contents |= {JUDGED: '{"judge": "another", "real": 4.0, "losses": []}'}
+    for name, content in contents.items():
         if not (folder / setting.name / name).exists():
-            (folder / setting.name / name).write_text("{}")
+            (folder / setting.name / name).write_text(content)
 
 
 def test_an_unfinished_study_is_not_published(rooms, monkeypatch):

@@ -13,17 +13,18 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from ptb.errors import RunError, WeightsError
+from ptb.errors import RunError, SettingError, WeightsError
 from ptb.models.language_model import build
+from ptb.paths import ROOT
 from ptb.runs.environment import environment
 from ptb.runs.files import HISTORY, write_atomically, write_json
-from ptb.runs.run import Run
+from ptb.runs.run import Run, run_folder
 from ptb.setting import Setting
 
 SETTING = Setting(cell="gru", dropout=0.25, tied=True)
@@ -149,7 +150,7 @@ def test_second_writer_in_this_process_is_refused(tmp_path):
 WRITER = """
 import sys
 from ptb.errors import RunError
-from ptb.runs.run import Run
+from ptb.runs.run import Run, run_folder
 from ptb.setting import Setting
 try:
     with Run(sys.argv[1]).writing(Setting()) as run:
@@ -398,7 +399,7 @@ def parameters(setting: Setting, types: int) -> int:
 
 
 def row(epoch, **others):
-    columns = {"lr": 1.0, "train_running": 3.1, "train": 3.0, "valid": 4.0, "test": 5.0}
+    columns = {"lr": 1e-4, "train_running": 3.1, "train": 3.0, "valid": 4.0, "test": 5.0}
     return {"epoch": epoch, **columns, "seconds": 60.0 * epoch, "tokens_per_second": 9.0} | others
 
 
@@ -422,3 +423,101 @@ def test_run_is_done_when_its_metrics_are_there_and_then_has_no_checkpoint(tmp_p
     assert run.finish({"status": "finished"}) == run.metrics
     assert run.done
     assert run.read_checkpoint() is None
+
+
+# ---------------------------------------------------------------- what a hostile folder may hold
+def test_a_link_with_the_name_of_a_partial_file_is_not_followed(tmp_path):
+    other, folder = tmp_path / "other", tmp_path / "run"
+    other.write_text("mine")
+    folder.mkdir()
+    for name in ("setting.json", "history.csv", ".writer"):
+        (folder / f"{name}.partial").symlink_to(other)
+    with Run(folder).writing(SETTING) as run:
+        run.write_history([row(1)])
+    assert other.read_text() == "mine" and run.history["epoch"].tolist() == [1]
+
+
+def test_the_name_of_a_partial_file_cannot_be_guessed_and_a_link_there_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("secrets.token_hex", lambda count: "0" * 2 * count)
+    other = tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / f"file.json.{'0' * 16}.partial").symlink_to(other)
+    with pytest.raises(RunError, match="file.json can't be written: File exists"):
+        write_json(tmp_path / "file.json", [1])
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["setting.json", ".writer", ".lock"])
+def test_a_folder_where_a_file_belongs_is_one_line(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(RunError) as error, Run(tmp_path).writing(SETTING):
+        pytest.fail("written")
+    assert "\n" not in str(error.value) and "Is a directory" in str(error.value)
+
+
+def test_a_folder_in_the_place_of_the_weights_is_one_line(tmp_path):
+    (tmp_path / "weights.safetensors").mkdir()
+    assert "weights.safetensors" in refusal(WeightsError, Run(tmp_path).read_weights)
+    said = refusal(RunError, lambda: Run(tmp_path).remove("weights.safetensors"))
+    assert "weights.safetensors can't be deleted" in said
+
+
+def test_too_little_memory_for_weights_is_not_a_damaged_file(weighed, monkeypatch):
+    def failing(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("ptb.runs.weights.safe_open", failing)
+    assert "there is too little memory" in refusal(WeightsError, weighed.read_weights)
+
+
+def test_a_folder_of_no_user_is_one_line():
+    with pytest.raises(SettingError, match="folder = '~nosuch/run': ~nosuch is no user's folder"):
+        run_folder(SETTING, None, "~nosuch/run")
+
+
+# ---------------------------------------------------------------- where it was made
+def test_what_is_not_installed_has_no_version(monkeypatch):
+    def missing(name):
+        if name == "papermill":
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("ptb.runs.environment.version", missing)
+    found = environment()
+    assert found["papermill"] is None and found["torch"] == version("torch")
+
+
+def git(folder, *arguments) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    command = ["git", *identity, "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A git repository with a ptb/ of its own."""
+    (tmp_path / "ptb").mkdir()
+    (tmp_path / "ptb" / "code.py").write_text("1")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "ptb")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    return tmp_path.resolve()
+
+
+def test_the_commit_is_this_repositorys_own(repository, monkeypatch):
+    monkeypatch.setattr("ptb.runs.environment.ROOT", repository)
+    head = git(repository, "rev-parse", "HEAD")
+    assert environment()["commit"] == head
+    (repository / "ptb" / "code.py").write_text("2")
+    assert environment()["commit"] == head + "+"
+    monkeypatch.setenv("GIT_DIR", str(ROOT / ".git"))  # as in a hook of another repository
+    assert environment()["commit"] == head + "+"
+
+
+def test_a_copy_inside_another_repository_has_no_commit(repository, monkeypatch):
+    copy = repository / "copy"
+    shutil.copytree(repository / "ptb", copy / "ptb")
+    monkeypatch.setattr("ptb.runs.environment.ROOT", copy)
+    assert environment()["commit"] is None
