@@ -101,9 +101,7 @@ def _failure(future: Future, setting: Setting, run: Run) -> str | None:
         return str(fault)
     if run.complete:
         return None
-    return (
-        f"it has ended, but its files are not in {run.folder}: its worker must share that folder"
-    )
+    return f"it has ended, but its files are not in {run.folder}: its worker must share that folder"
 
 
 def _watch(futures: dict[Future, Setting], folder: Path) -> dict[Setting, str]:

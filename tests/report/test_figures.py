@@ -73,13 +73,14 @@ def test_save_all_writes_each_figure_twice(tmp_path):
 def test_breakdown_draws_perplexities_over_the_first_runs(tmp_path, kind):
     table = make_table(tmp_path)
     analysis = table["run"][1].analysis
-    analysis[kind] = [dict(row, loss=row["loss"] - 2) for row in analysis[kind]]
+    first = table["run"][0].analysis[kind]
+    analysis[kind] = [dict(row, loss=row["loss"] - 200 * n) for n, row in enumerate(first, 1)]
     table["run"][1].write("analysis.json", analysis)
     (axes,) = figures.breakdown(table, kind).axes
     drawn = list(lines(axes).values())
     np.testing.assert_allclose(drawn[0].get_ydata(), [1, 1])
-    np.testing.assert_allclose(drawn[1].get_ydata(), np.exp([-0.4, -0.2]))
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["1–9\n403", "10+\n7"]
+    np.testing.assert_allclose(drawn[1].get_ydata(), np.exp([-0.2, -0.4]))
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1–9\n191", "10+\n70"]
     assert len(drawn) == 4
 
 

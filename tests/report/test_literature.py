@@ -4,14 +4,14 @@ import math
 
 import pandas as pd
 import pytest
-from test_run import row
+from test_run import analysed, measured, parameters, row
 
 from ptb.report import literature
 from ptb.report.literature import beside, best_published, beyond
 from ptb.report.tables import recorded
 from ptb.runs.files import write_json
 from ptb.runs.run import Run
-from ptb.runs.table import ADAPTED, ANALYSIS
+from ptb.runs.table import ADAPTED
 from ptb.studies import ablation
 from ptb.studies.named import STUDIES
 
@@ -20,13 +20,13 @@ PLAIN = {cell: next(iter(ablation.steps(cell).values())) for cell in ablation.AB
 
 def finish(folder, setting, valid):
     values = {"train": 50.0, "valid": valid, "test": valid - 3}
-    metrics = {"status": "finished", "best_epoch": 1, "parameters": 7, "floor": {}, "types": 9}
-    measured = {"loss": 4.0, "tokens": 60}
-    metrics |= {split: {"perplexity": p, **measured} for split, p in values.items()}
+    metrics = {"status": "finished", "best_epoch": 1, "floor": {}, "types": 9}
+    metrics["parameters"] = parameters(setting, 9)
+    metrics |= {split: measured(p) for split, p in values.items()}
     with Run(folder / setting.name).writing(setting) as run:
         run.write_history([row(1, **values)])
         run.write("samples.json", [{"temperature": 1.0, "text": "a b"}])
-        run.write("analysis.json", dict.fromkeys(ANALYSIS, []))
+        run.write("analysis.json", analysed(metrics["test"]))
         run.finish(metrics)
 
 

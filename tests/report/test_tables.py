@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_literature import PLAIN, finish
+from test_run import measured, parameters
 from test_table import make_run as make_record
 
 from ptb.recipes import recipe
@@ -40,8 +41,8 @@ def make_run(folder, cell, dropout, perplexities, best_epoch=2):
         run.write("samples.json", [{"temperature": 1.0, "text": "it rose <eos>"}])
         metrics = {"status": "finished", "best_epoch": best_epoch, "floor": {}, "types": 10_000}
         for split, value in zip(("train", "valid", "test"), perplexities, strict=True):
-            metrics[split] = {"loss": 0.0, "perplexity": value, "tokens": 999}
-        run.finish(metrics | {"parameters": 4_653_200})
+            metrics[split] = measured(value, 2000)
+        run.finish(metrics | {"parameters": parameters(setting, 10_000)})
     return run
 
 
@@ -49,7 +50,10 @@ def make_analysis(seed, perplexity):
     """Two hundred sentences of ten words whose mean loss is that perplexity's."""
     noise = np.random.default_rng(list(seed.encode())).normal(0, 0.5, 200)
     losses = 10 * math.log(perplexity) + noise - noise.mean()
-    bins = [{"bin": "1–9", "loss": 30.0, "tokens": 5}, {"bin": "10+", "loss": 20.0, "tokens": 10}]
+    bins = [  # of 2000 words with a total loss of 2000 · ln(perplexity)
+        {"bin": "1–9", "loss": 1000 * math.log(perplexity) + 500, "tokens": 1000},
+        {"bin": "10+", "loss": 1000 * math.log(perplexity) - 500, "tokens": 1000},
+    ]
     analysis = {"sentences": {"loss": losses.tolist(), "tokens": [10] * 200}}
     return analysis | dict.fromkeys(("frequency", "position", "distance"), bins)
 
@@ -91,7 +95,8 @@ def test_recipes_show_what_differs_and_share_the_rest(tmp_path):
 
 def test_gathering_keeps_the_better_of_two_runs_of_one_setting(tmp_path):
     runs = [
-        make_run(tmp_path, "lstm", p, (1, v, 1)) for p, v in ((0.2, 97.0), (0.3, 96.0), (0.5, 99.0))
+        make_run(tmp_path, "lstm", p, (50, v, 95))
+        for p, v in ((0.2, 97.0), (0.3, 96.0), (0.5, 99.0))
     ]
     table = four_settings(gather(runs))
     assert isinstance(table, pd.DataFrame) and list(table["dropout"]) == [0.3]
