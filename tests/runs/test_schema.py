@@ -123,16 +123,21 @@ def as_csv(table: pd.DataFrame) -> bytes:
     return table.to_csv(index=False).encode()
 
 
-UNKNOWABLE = [{"train_running", "train"}]  # nothing says which is lower
+UNKNOWABLE = {"train_running", "train"}  # no other file has them, and either may be the lower
 
 
-def test_columns_that_are_swapped_or_missing_are_named(sound, damaged):
+def test_columns_that_are_swapped_or_missing_are_named(tmp_path):
+    """Of a published record: in a tiny run splits may be as easy as one another."""
+    (published,) = (RECORDS / "dropout").glob("lstm-dropout0.25-*")
+    run = Run(shutil.copytree(published, tmp_path / "run"))
+    history = run.history
     for place, first in enumerate(HISTORY):
-        assert damaged("history.csv", as_csv(sound.history.drop(columns=first))), first
+        (run.folder / "history.csv").write_bytes(as_csv(history.drop(columns=first)))
+        assert faults(run), first
         for second in HISTORY[place + 1 :]:
-            swapped = sound.history.rename(columns={first: second, second: first})
-            if {first, second} not in UNKNOWABLE:
-                assert damaged("history.csv", as_csv(swapped)), (first, second)
+            swapped = history.rename(columns={first: second, second: first})
+            (run.folder / "history.csv").write_bytes(as_csv(swapped))
+            assert faults(run) or {first, second} == UNKNOWABLE, (first, second)
 
 
 @pytest.mark.parametrize("name", HISTORY)
