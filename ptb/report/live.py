@@ -10,7 +10,8 @@ from ptb.data.corpus import Corpus
 from ptb.report import figures
 from ptb.report.display import show
 from ptb.report.tables import nearest
-from ptb.runs.run import HISTORY, Run, epoch_line
+from ptb.runs.files import HISTORY
+from ptb.runs.run import Run, epoch_line
 from ptb.setting import Setting
 
 # Without a value, which a browser shows as a bar that moves to and fro.

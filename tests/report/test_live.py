@@ -10,7 +10,8 @@ from ptb.report.dropout import draw_dropout
 from ptb.report.live import Live, duration
 from ptb.report.one_run import next_steps, setting_table
 from ptb.report.tables import nearest
-from ptb.runs.run import HISTORY, Run
+from ptb.runs.files import HISTORY
+from ptb.runs.run import Run
 
 
 class Place:
