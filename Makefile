@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study records report architectures demo-architectures publish student lab test \
+.PHONY: setup demo study records report architectures demo-architectures publish copies student lab test \
 	test-browser torture bench bench-reading
 setup: .venv/installed
 
@@ -35,6 +35,9 @@ architectures: setup  ## the second exercise on Penn Treebank: days on a CPU; SC
 
 publish: setup  ## your finished study becomes the published one
 	$(BIN)/python -m ptb study publish dropout
+
+copies: setup  ## executed copies of the notebooks, to be read: report/notebooks
+	$(BIN)/python -m ptb copies
 
 student: setup  ## cells.ipynb with its solutions blanked out: notebooks/student/cells.ipynb
 	$(BIN)/python -m ptb student

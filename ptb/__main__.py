@@ -196,6 +196,14 @@ def sample(options) -> int:
     return 0
 
 
+def copies(options) -> int:
+    """Executes the notebooks into report/notebooks, to be read on GitHub."""
+    from ptb.report.publish import execute_copies
+
+    print(execute_copies())
+    return 0
+
+
 def student(options) -> int:
     """Writes the students' version of cells.ipynb, its solutions blanked out."""
     from ptb.report.student import write_student_version
@@ -262,6 +270,7 @@ def parser() -> argparse.ArgumentParser:
     writer.add_argument("--length", type=int, default=40, help="words to write (default: 40)")
     writer.add_argument("--seed", type=int, default=1, help="(default: 1)")
 
+    command(copies, "copies")
     command(student, "student")
     return main
 

@@ -24,28 +24,30 @@ def _given(executed: list[str], known: tuple[str, ...]) -> list[str]:
     """The names that the parameters cell assigns, and papermill's where it follows it.
 
     executed are the sources of all cells in the order in which they ran, IPython's `In`. The
-    parameters cell is the last that assigns most of the known names: a cell has no tags here.
+    parameters cell is the last that gives values, not results of calls, to most of the known names:
+    a cell has no tags here.
     """
     given: list[str] = []
     for source in executed:
         assigned = _assigned(source)
+        values = {name for name, called in assigned.items() if not called}
         if source.startswith(INJECTED):
-            given = given + assigned
-        elif len(set(known) & set(assigned)) > len(known) / 2:
-            given = assigned
+            given = [*given, *assigned]
+        elif len(set(known) & values) > len(known) / 2:
+            given = list(assigned)
     return [name for name in given if not name.startswith("_")]
 
 
-def _assigned(source: str) -> list[str]:
-    """The names that a cell's own statements assign; imports and functions are none."""
+def _assigned(source: str) -> dict[str, bool]:
+    """The names that a cell's own statements assign, and whether by a call; imports are none."""
     try:
         statements = ast.parse(source).body
     except SyntaxError:  # the cell did not run
-        return []
-    return [
-        node.id
+        return {}
+    return {
+        node.id: any(isinstance(part, ast.Call) for part in ast.walk(statement))
         for statement in statements
         if isinstance(statement, ast.Assign | ast.AnnAssign)
         for node in ast.walk(statement)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
+    }

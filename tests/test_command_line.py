@@ -20,7 +20,7 @@ from ptb.recipes import recipe
 from ptb.runs.run import Run, load_model
 from ptb.training.train import train
 
-COMMANDS = ("train", "trial", "study", "adapt", "baselines", "score", "sample", "student")
+COMMANDS = ("train", "trial", "study", "adapt", "baselines", "score", "sample", "copies", "student")
 SLOW = ("torch", "pandas", "papermill", "matplotlib", "IPython")  # to import
 HELP = f"""
 import sys
@@ -189,11 +189,10 @@ def test_nbconvert_stands_by_itself(tmp_path):
     """`nbconvert NOTEBOOK --to pdf`, without the word jupyter before it."""
     cell = nbformat.v4.new_code_cell("print(6 * 7)")
     python = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    about = python | {"execute_on_export": True}  # as the report's
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=about)
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata=python)
     (tmp_path / "tiny.ipynb").write_text(json.dumps(notebook))
     program = Path(sys.executable).with_name("nbconvert")
-    words = [str(program), "tiny.ipynb", "--to", "pdf"]
+    words = [str(program), "tiny.ipynb", "--to", "pdf", "--execute"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "42" in pypdf.PdfReader(tmp_path / "tiny.pdf").pages[0].extract_text()

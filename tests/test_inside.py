@@ -72,7 +72,7 @@ def test_a_run_of_ones_own_and_a_typed_sentence_under_a_persons_eyes(
     [
         ({"top_k": 0}, "top_k = 0 must be a whole number from 1 to"),
         ({"sentnce": "the"}, "no parameter is called 'sentnce': did you mean 'sentence'?"),
-        ({"sentence": " "}, "sentence = ' ' must be text in quotes"),
+        ({"sentence": " "}, "sentence = ' ' must be text, in quotes"),
     ],
 )
 def test_a_bad_parameter_is_refused_in_one_line(chosen, said, tmp_path):

@@ -28,6 +28,8 @@ from ptb.runs.files import PUBLISHED
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs, gather
 from ptb.studies import execute as study
+from ptb.studies.cluster import dask_executor
+from ptb.studies.local import LocalPool
 from ptb.training.train import train
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -57,7 +59,7 @@ def tiny_study(tmp_path_factory):
     """Four runs on the embedded corpus, by a local pool of two processes."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     settings = [recipe(cell, p, "embedded", **TINY) for cell, p in FOUR]
-    with study.LocalPool(2) as pool:
+    with LocalPool(2) as pool:
         assert study.run_study(settings, folder, pool) == []
     return folder
 
@@ -91,7 +93,7 @@ def test_papermill_on_own_texts(tmp_path):
     done = command("papermill", "train.ipynb", tmp_path / "out.ipynb", *chosen)
     assert done.returncode == 0, done.stderr
     assert Run(folder).setting.corpus == str(tmp_path / "mytext")
-    assert "The corpus is mytext: 2,400 / 240 / 240 tokens" in corpus_size(gather([Run(folder)]))
+    assert "mytext</span>: 2,400 / 240 / 240 tokens" in corpus_size(gather([Run(folder)]))
 
 
 @pytest.fixture
@@ -273,7 +275,7 @@ def test_run_whose_dask_worker_is_killed_ends_as_if_it_had_not(tmp_path):
     folder, one = tmp_path / LONGER.name, {"n_workers": 1, "threads_per_worker": 1}
     with (
         LocalCluster(**one, dashboard_address=None) as cluster,
-        study.dask_executor(cluster.scheduler_address) as executor,
+        dask_executor(cluster.scheduler_address) as executor,
         ThreadPoolExecutor(1) as thread,
     ):
         ended = thread.submit(study.run_study, [LONGER], tmp_path, executor)
@@ -288,7 +290,7 @@ def test_run_whose_dask_worker_is_killed_ends_as_if_it_had_not(tmp_path):
 
 def test_killed_kernel_is_one_line_and_the_others_go_on(tmp_path):
     folder, other = tmp_path / LONGER.name, replace(LONGER, epochs=1)
-    with study.LocalPool(1) as pool, ThreadPoolExecutor(1) as thread:
+    with LocalPool(1) as pool, ThreadPoolExecutor(1) as thread:
         ended = thread.submit(study.run_study, [LONGER, other], tmp_path, pool)
         wait_for_an_epoch(folder, ended)
         os.kill(kernel(folder), signal.SIGKILL)

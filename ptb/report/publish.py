@@ -6,6 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import papermill
 
@@ -18,6 +19,7 @@ from ptb.report.architecture_tables import results
 from ptb.report.figures import label
 from ptb.report.literature import beside, beyond
 from ptb.report.tables import markdown, minutes, readme_results, recorded
+from ptb.runs.files import write_atomically
 from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED, faults, find_runs
 from ptb.setting import Setting
@@ -56,14 +58,19 @@ def make_pdf(study: Path, name: str) -> Path:
 
 
 def publish(study: str) -> Path:
-    """Copies your finished study to report/records; rebuilds the figures and the published PDF.
+    """Adds your finished runs of a study to report/records; rebuilds figures and published PDF.
 
-    Of the second exercise an experiment may be there at any scale. Weights are large: they are
-    published of the main study alone.
+    A published run that yours is another of is replaced, the others stay, and what is still to
+    train is said: a long study is published as it grows. The main study alone must be whole, and
+    its weights alone are published, for they are large. Of the second exercise an experiment may
+    be there at any scale.
     """
     runs, copies = _finished(study), RECORDS / f"{study}.partial"
     shutil.rmtree(copies, ignore_errors=True)
+    if (RECORDS / study).exists():
+        shutil.copytree(RECORDS / study, copies)
     for run in runs:
+        shutil.rmtree(copies / run.folder.name, ignore_errors=True)
         (copies / run.folder.name).mkdir(parents=True)
         for file in run.files:
             if study == MAIN or file.name != "weights.safetensors":
@@ -76,13 +83,15 @@ def publish(study: str) -> Path:
 
 
 def _finished(study: str) -> list[Run]:
-    """Your complete runs of a study; raises StudyError where one is to train or is damaged."""
+    """Your complete runs of a study; raises StudyError where none can be published."""
     complete = [run for run in find_runs(RUNS / study) if run.complete]
     wanted = {_part(setting) for setting in STUDIES[study]}
     runs = [run for run in complete if _part(run.setting) in wanted]
     if missing := wanted - {_part(run.setting) for run in runs}:
-        names = ", ".join(sorted(missing))
-        raise StudyError(f"{study} is not finished: {names} is still to train")
+        line = f"{study} is not finished: {', '.join(sorted(missing))} is still to train"
+        if study == MAIN or not runs:
+            raise StudyError(line)
+        print(line)
     if damaged := [reason for run in runs if (reason := faults(run))]:
         raise StudyError(f"{study} can't be published: {'; '.join(damaged)}")
     return runs
@@ -106,6 +115,46 @@ def rebuild(study: str) -> Path:
     pdf = make_pdf(RECORDS / study, notebook(study))
     pdf.with_suffix(".ipynb").unlink()
     return pdf.replace(published_pdf(study))
+
+
+READ = {  # the notebooks of which there are executed copies, and their parameters
+    "lesson": {},
+    "cells": {},
+    "inside": {"threads": 1},
+    "evaluate": {},
+    "report": {"study": str(RECORDS / MAIN)},
+    "architectures": {"study": str(RECORDS / "architectures")},
+}
+
+
+def execute_copies() -> Path:
+    """Executes the notebooks that are read, into report/notebooks; returns that folder.
+
+    They are shown by GitHub, which needs neither the PDF beside each picture nor papermill's times.
+    """
+    folder = ROOT / "report" / "notebooks"
+    folder.mkdir(exist_ok=True)
+    for name, given in READ.items():
+        partial = folder / f"{name}.partial.ipynb"
+        print(f"{name}.ipynb", flush=True)
+        papermill.execute_notebook(
+            NOTEBOOKS / f"{name}.ipynb", partial, given, cwd=NOTEBOOKS, progress_bar=False
+        )
+        write_atomically(folder / f"{name}.ipynb", nbformat.writes(_to_read(partial)).encode())
+        partial.unlink()
+    return folder
+
+
+def _to_read(path: Path) -> nbformat.NotebookNode:
+    """An executed notebook without papermill's marks, and without what only a PDF needs."""
+    notebook = nbformat.read(path, 4)
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.tags]
+    notebook.metadata.pop("papermill")
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/pdf", None)
+    return notebook
 
 
 def published_pdf(study: str) -> Path:

@@ -39,7 +39,7 @@ def picks(texts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     ordered = texts.assign(fault=fault).sort_values(["fault", "loss"], kind="stable")
     half = len(texts) // 2
     return {
-        "best": ordered.head(PICKS),
+        "best": ordered[:half].head(PICKS),
         "worst": ordered[half:].tail(PICKS)[::-1],
         "interesting": ordered[PICKS:half].sort_values("loss", kind="stable").tail(PICKS)[::-1],
     }

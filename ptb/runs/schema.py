@@ -33,7 +33,9 @@ LOSS = {"type": "number", "minimum": -0.001, "maximum": 1e300}  # of a sure word
 MEASURED = _object(loss=LOSS, perplexity=POSITIVE, tokens=COUNT)
 BINS = _list(_object(bin=TEXT, loss=LOSS, tokens=COUNT))
 BY_STEP = _object(carried=_list(LOSS, minItems=1), fresh=_list(LOSS, minItems=1))
-NORMS = _object(average=_list(POSITIVE, minItems=1), each=_list(POSITIVE, minItems=1))
+BY_STATE = _list({"type": ["number", "null"], "minimum": 0}, minItems=1)  # null: not finite
+NORMS = _object(average=BY_STATE, each=BY_STATE)
+NORMS["properties"] |= {"average, h": BY_STATE, "each, h": BY_STATE}  # of an LSTM
 OF_SPLITS = {
     "type": "object",
     "propertyNames": {"enum": list(SPLITS)},

@@ -13,6 +13,7 @@ STUDIES = {
     "seeds": [recipe(cell, dropout, seed=seed) for seed in SEEDS for cell, dropout in FOUR],
     "factors": list(factors().values()),
     "overfitting": OVERFITTING,
+    "half": [recipe(cell, 0.5) for cell in ("lstm", "gru")],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
     "ablation": [s for cell in ablation.ABLATED for s in ablation.steps(cell).values()],
     "beyond": ablation.FINALISTS,

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from test_run import analysed, measured, parameters
 
 from ptb.report import architecture_runs as records
 from ptb.report import architecture_tables as tables
@@ -21,12 +22,12 @@ VALID = {  # as the solution's, the LSTM a little better than its GRU
 }
 
 
-def make_history(valid, best, epochs, seconds):
+def make_history(setting, valid, best, epochs, seconds):
     """A history whose best epoch is that one; a tenth is added for each epoch beside it."""
     rows = []
     for epoch in range(1, epochs + 1):
         worse = valid * (1 + abs(epoch - best) / 10)
-        row = {"epoch": epoch, "lr": 1.0, "train_running": 300 / epoch, "train": 150 / epoch}
+        row = {"epoch": epoch, "lr": setting.lr, "train_running": 300 / epoch, "train": 150 / epoch}
         row |= {"valid": worse, "test": worse, "seconds": seconds * epoch}
         rows.append(row | {"tokens_per_second": 9.0})
     return rows
@@ -35,33 +36,31 @@ def make_history(valid, best, epochs, seconds):
 def make_experiment(folder, setting, valid, best=2, epochs=3, seconds=10.0, device="cpu", **more):
     """A finished run."""
     with Run(folder / setting.name).writing(setting) as run:
-        run.write_history(make_history(valid, best, epochs, seconds))
+        run.write_history(make_history(setting, valid, best, epochs, seconds))
         run.write("samples.json", [{"temperature": 1.0, "text": "it rose"}])
         run.write("texts.json", TEXTS)
-        run.write("analysis.json", make_analysis(setting, **more))
-        measured = {"loss": math.log(valid), "perplexity": valid, "tokens": 999}
-        metrics = dict.fromkeys(("train", "valid", "test"), measured)
+        metrics = dict.fromkeys(("train", "valid", "test"), measured(valid, 999))
+        run.write("analysis.json", make_analysis(setting, metrics["test"], **more))
         metrics |= {"status": "finished", "best_epoch": best, "floor": {}, "types": 10_000}
         if setting.cell == "transformer":
-            metrics["sliding"] = {"valid": measured | {"perplexity": valid * 0.9}}
-        run.finish(metrics | {"parameters": 1000 * setting.hidden, "device": device})
+            metrics["sliding"] = {"valid": measured(valid * 0.9, 999)}
+        run.finish(metrics | {"parameters": parameters(setting, 10_000), "device": device})
     return run
 
 
 def make_stopped(folder, setting, valid, best=2, epochs=2, seconds=10.0):
     """A run that was stopped: its setting and its history so far."""
     with Run(folder / setting.name).writing(setting) as run:
-        run.write_history(make_history(valid, best, epochs, seconds))
+        run.write_history(make_history(setting, valid, best, epochs, seconds))
     return run
 
 
-def make_analysis(setting, falls=(0.5, 0.5), steps=None):
+def make_analysis(setting, test, falls=(0.5, 0.5), steps=None):
     """falls: what is left of the gradient, a step back, before and after training."""
     flow = [[fall**n for n in reversed(range(35))] for fall in falls]
     flow = [{"average": norms, "each": norms} for norms in flow]
     steps = steps or {"carried": [4.0] * 35, "fresh": [5.0] + [4.0] * 34}
-    found = dict.fromkeys(("frequency", "position", "distance"), [])
-    found |= {"sentences": {"loss": [1.0], "tokens": [1]}, "steps": steps, "unigram": 700.0}
+    found = analysed(test) | {"steps": steps, "unigram": 700.0}
     recurrent = setting.cell != "transformer"
     return found | (
         {"flow": dict(zip(("before", "after"), flow, strict=True))} if recurrent else {}
@@ -157,7 +156,7 @@ def test_a_row_has_the_best_epoch_and_the_end(tmp_path):
     rows = tables.results(make_study(tmp_path)).set_index("run")
     row = rows.loc["3.2a"]
     assert list(row[["model", "step", "B", "p"]]) == ["GRU 2×512", "Adam 1e-3", "128", "0.5"]
-    assert list(row[["s", "best", "par."]]) == ["30", "2/20", "0.51"]
+    assert list(row[["s", "best", "par."]]) == ["30", "2/20", "9.80"]
     assert (row["train"], row["valid"]) == ("150.0", "110.2")
     assert (row["train′"], row["valid′"]) == ("100.0", "121.2")
     assert row["solution"] == "110.2" and rows.loc["LSTM", "solution"] == "–"

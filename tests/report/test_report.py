@@ -32,7 +32,7 @@ def claimed(monkeypatch):
         monkeypatch.setattr(pu, "Claims", Recorder)
         monkeypatch.setattr(pu, "choose_study", lambda study: (table, "The runs are yours."))
         monkeypatch.setattr(pu, "is_published", lambda table: published)
-        monkeypatch.setattr(pu, "check_parameters", lambda *arguments: None)
+        monkeypatch.setattr(pu, "check_parameters", lambda *arguments, **named: None)
         names = {"display": lambda *shown, **others: None}
         for source in sources:
             exec(source, names)

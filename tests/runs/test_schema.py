@@ -74,6 +74,8 @@ OPTIONAL = {
     ("metrics.json", "device"), ("metrics.json", "weights_sha256"), ("analysis.json", "steps"),
     ("analysis.json", "unigram"), ("analysis.json", "flow"), ("setting.json", "text"),
     ("setting.json", "environment", "numpy"), ("setting.json", "environment", "pandas"),
+    *(("analysis.json", "flow", when, norm)
+      for when in ("before", "after") for norm in ("average, h", "each, h")),
 }  # fmt: skip
 
 
@@ -114,7 +116,7 @@ def test_whatever_value_has_a_wrong_type_is_named(sound, damaged):
     ]
     assert [case for case in unnamed if case not in allowed] == []
     assert {case[1] if case[0] == "setting.json" else case[-2] for case in allowed} <= {
-        "environment", "text", "start", "bin", "judge",
+        "environment", "text", "start", "bin", "judge", 0,  # 0: a norm that is not finite
     }  # fmt: skip
 
 
