@@ -126,7 +126,7 @@ def test_the_table_of_commands_trains_what_is_published():
         values = {"cell": given(line)["cell"]}
         values |= {n: float(v) for n, v in given(line).items() if n != "cell"}
         names.add(recipe(**values).name)
-    published = [find_runs(RECORDS / study) for study in ("dropout", "long")]
+    published = [find_runs(RECORDS / study) for study in ("dropout", "long", "half")]
     assert names == {run.folder.name for runs in published for run in runs}
 
 
