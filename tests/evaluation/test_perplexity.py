@@ -1,5 +1,6 @@
 """ptb.evaluation: every token but the first, once; what is derived from the losses adds up."""
 
+import gc
 import math
 import random
 
@@ -11,7 +12,7 @@ from ptb.errors import SettingError, WeightsError
 from ptb.evaluation import perplexity as evaluation
 from ptb.evaluation.analysis import analyse, neighbours, step_losses, surprise, unigram
 from ptb.evaluation.generation import encode, generate, write_samples
-from ptb.evaluation.perplexity import perplexity, summary, token_losses
+from ptb.evaluation.perplexity import measure, perplexity, summary, token_losses
 from ptb.models.language_model import build
 from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
@@ -86,6 +87,37 @@ def test_evaluation_turns_dropout_off_and_keeps_no_graph(model):
     losses = token_losses(model, random_ids(30))
     assert not losses.requires_grad
     assert torch.equal(losses, token_losses(model, random_ids(30)))
+
+
+def test_a_measured_split_is_the_summary_of_its_losses(model):
+    ids = random_ids(57)
+    assert measure(model, ids) == pytest.approx(summary(token_losses(model, ids)))
+
+
+class Counting(Echo):
+    """An Echo that notes, at each window, how many tensors are alive."""
+
+    def __init__(self):
+        self.alive = []
+
+    def token_losses(self, x, y, state):
+        self.alive.append(sum(type(thing) is torch.Tensor for thing in gc.get_objects()))
+        return super().token_losses(x, y, state)
+
+
+@pytest.mark.parametrize("function", [measure, token_losses])
+def test_no_tensor_is_kept_for_each_window(function, monkeypatch):
+    """Small ones that are kept between large ones that come and go pin the whole heap.
+
+    On Penn Treebank that took gigabytes. The process's memory would be the better measure, but is
+    only so steady: it grows by a few megabytes as the heap settles.
+    """
+    monkeypatch.setattr(evaluation, "WINDOW", 4)
+    counting = Counting()
+    gc.collect()  # what other tests left must not go in between
+    function(counting, torch.arange(10 * 4 * 20 + 1))
+    assert len(counting.alive) == 20
+    assert set(counting.alive[2:]) == {counting.alive[1]}  # the first window has none before it
 
 
 def test_uniform_model_has_the_perplexity_of_its_vocabulary(model):
