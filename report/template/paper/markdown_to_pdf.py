@@ -70,9 +70,9 @@ def scripts(texts):
     """How Unicode names the characters' scripts, as "Thai"; a sign, such as an emoji, in full."""
     names = set()
     for character in set("".join(texts)):
-        name = unicodedata.name(character, f"U+{ord(character):04X}")
+        name = unicodedata.name(character, "").lower() or f"U+{ord(character):04X}"
         letter = unicodedata.category(character)[0] in "LM"
-        names.add(name.split()[0].title().replace("Cjk", "CJK") if letter else name.lower())
+        names.add(name.split()[0].title().replace("Cjk", "CJK") if letter else name)
     return sorted(names)
 
 
