@@ -1,5 +1,6 @@
 """The checkpoint of an unfinished run: its integrity and its identity, before it is used."""
 
+import hashlib
 import io
 import math
 import zipfile
@@ -14,19 +15,30 @@ from ptb.setting import Setting
 ANEW = "delete it, and the run starts again from its first epoch"
 
 
+SEAL = b"sha256:"  # and the digest of all before it, at the end of the file
+
+
 def pack(state: dict) -> bytes:
     content = io.BytesIO()
     torch.save(state, content)
-    return content.getvalue()
+    archive = content.getvalue()
+    return archive + SEAL + hashlib.sha256(archive).digest()
 
 
 def read(path: Path) -> dict:
     """What the file holds, on the CPU; raises RunError for a damaged one, and for a pickle's code.
 
-    torch writes a zip archive, with a checksum for each tensor, but does not compare them.
+    torch writes a zip archive, with a checksum for each tensor but none for what says where they
+    are, and compares none: hence the seal. Older checkpoints have the archive's checksums alone.
     """
     try:
-        content = io.BytesIO(path.read_bytes())
+        content = path.read_bytes()
+        archive, seal, digest = content.rpartition(SEAL)
+        if not seal or len(digest) != 32:
+            archive = content
+        elif hashlib.sha256(archive).digest() != digest:
+            raise RunError(f"{path} is damaged, its content differs from its checksum: {ANEW}")
+        content = io.BytesIO(archive)
         with zipfile.ZipFile(content) as archive:
             damaged = archive.testzip()
         if damaged:
