@@ -4,12 +4,11 @@ import argparse
 import os
 import signal
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 from ptb.errors import PlainError, SettingError, StudyError, meant
 from ptb.paths import RUNS
-from ptb.setting import DEVICES, Setting, check_number
+from ptb.setting import DEVICES, FIELDS, Setting, check_number
 
 # What takes seconds to import (torch, pandas, papermill) is imported by the command that needs it.
 
@@ -20,13 +19,12 @@ EXAMPLES = """examples:
   python -m ptb score RUN "the company said it"           perplexity of a text, word by word
   python -m ptb sample RUN --prompt "the company"         let a trained model write
 RUN is a run's folder, as runs/dropout/NAME or report/records/dropout/NAME."""
-CHOICES = {field.name: field for field in fields(Setting)}
 
 
 # ---------------------------------------------------------------- train, trial
 def add_setting(parser: argparse.ArgumentParser) -> None:
     """An option for every choice of a Setting, by the notebooks' names: --weight-decay 1e-5."""
-    for name, field in CHOICES.items():
+    for name, field in FIELDS.items():
         kind = _yes_or_no if field.type is bool else field.type
         default = f"default: {field.default!r}" if name in ("cell", "dropout", "corpus") else None
         parser.add_argument(
@@ -46,9 +44,9 @@ def chosen_setting(options) -> Setting:
     """The recipe's setting with what was chosen; raises SettingError."""
     from ptb.recipes import recipe
 
-    chosen = {name: getattr(options, name) for name in CHOICES}
+    chosen = {name: getattr(options, name) for name in FIELDS}
     first = {name: chosen.pop(name) for name in ("cell", "dropout", "corpus")}
-    first = {n: CHOICES[n].default if value is None else value for n, value in first.items()}
+    first = {n: FIELDS[n].default if value is None else value for n, value in first.items()}
     return recipe(**first, **chosen)
 
 
@@ -97,13 +95,13 @@ def study(options) -> int:
     from ptb.studies.execute import run_study
     from ptb.studies.judging import judge
     from ptb.studies.local import LocalPool
-    from ptb.studies.named import SECOND
+    from ptb.studies.named import SECOND_EXERCISE
 
     local = options.scheduler is None
     with LocalPool(options.workers) if local else dask_executor(options.scheduler) as executor:
         folder = RUNS / options.study
         failed = run_study(settings, folder, executor, options.device)
-    if options.study in SECOND:
+    if options.study in SECOND_EXERCISE:
         judge([run for run in find_runs(folder) if not faults(run)])
     print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
     return 1 if failed else 0

@@ -28,7 +28,7 @@ from ptb.report.display import Surprises, Table, as_it_is, passage, table
 from ptb.report.model_table import parameter_table
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, four_settings, gather, left_out
-from ptb.setting import NAMES, Setting, check_number, check_text
+from ptb.setting import FIELDS, Setting, check_number, check_text
 from ptb.studies.architectures import FULL
 
 set_matplotlib_formats("png", "pdf")
@@ -51,8 +51,8 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
     names is the notebook's globals(), others are the parameters that are no choice of the setting.
     An unknown name or a bad value raises SettingError, and no earlier `setting` is left then.
     """
-    check_parameters(names, (*NAMES, *others), makes=["setting"])
-    chosen = {name: names[name] for name in NAMES if name in names}
+    check_parameters(names, (*FIELDS, *others), makes=["setting"])
+    chosen = {name: names[name] for name in FIELDS if name in names}
     first = [chosen.pop(name, None) for name in ("cell", "dropout", "corpus")]
     setting = recipe(*first, **chosen)
     return replace(setting, corpus=_recorded(setting.corpus))

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from pkgutil import resolve_name
 
@@ -23,6 +24,7 @@ RECURRENT_ONLY = (
     "projected", "carried",
 )  # fmt: skip
 TRANSFORMER_ONLY = ("heads", "feedforward", "attention_dropout")
+EXPERIMENT_ONLY = ("experiment", "scale")
 # lowest and highest value, and whether the highest itself is allowed
 RANGES = {
     "dropout": (0, 1, False),
@@ -258,11 +260,11 @@ def check_text(name: str, value) -> str:
     raise SettingError(f"{name} = {value!r} must be text, {remedy}")
 
 
-NAMES = tuple(field.name for field in fields(Setting))
+FIELDS = {field.name: field for field in fields(Setting)}
 
 
-def check_names(names, known: tuple[str, ...] = NAMES) -> None:
-    """Raises `SettingError` for the first name that is not known; by default a choice is."""
+def check_names(names: Iterable[str], known: Collection[str] = FIELDS.keys()) -> None:
+    """Raises `SettingError` for the first name that is not known: by default, no field's."""
     for name in names:
         if name not in known:
             raise SettingError(f"no parameter is called {name!r}: {meant(name, known)}")

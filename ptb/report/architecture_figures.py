@@ -12,12 +12,12 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from ptb.models.cells import CELLS
 from ptb.report.architecture_runs import described, flowing, looked_at, named
 from ptb.report.figures import HEIGHT, WIDTH
-from ptb.studies.architectures import KINDS
+from ptb.studies.architectures import CELL_ORDER
 from ptb.training.optim import OPTIMISERS
 
 CLOCK = {"epoch": "epoch", "seconds": "seconds"}
-COLOURS = dict(zip(KINDS, sns.color_palette("colorblind"), strict=False))
-TITLES = {"optimiser": OPTIMISERS, "cell": CELLS}  # of what `grouped` groups by
+CELL_COLOURS = dict(zip(CELL_ORDER, sns.color_palette("colorblind"), strict=False))
+GROUP_TITLES = {"optimiser": OPTIMISERS, "cell": CELLS}  # of what `grouped` groups by
 
 
 def learning(runs: pd.DataFrame) -> Figure:
@@ -102,7 +102,7 @@ def grouped(runs: pd.DataFrame, by: str) -> Figure:
                 style = {"color": next(palette), "label": row["tag"]} if mine else {"color": "0.85"}
                 _curve(place, row, clock, "valid", lw=1.2 if mine else 0.7, **style)
             _label(place, clock, runs)
-        column[0].set_title(TITLES[by][group].title)
+        column[0].set_title(GROUP_TITLES[by][group].title)
         column[0].legend(fontsize=6, ncols=2, loc="upper right")
     for place in axes[:, 0]:
         place.set_ylabel("validation perplexity")
@@ -110,11 +110,11 @@ def grouped(runs: pd.DataFrame, by: str) -> Figure:
     return figure
 
 
-def steps(runs: pd.DataFrame) -> Figure:
+def losses_by_step(runs: pd.DataFrame) -> Figure:
     """Validation loss at each step of the window, of the models that are looked at closely."""
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
     for _, row in looked_at(runs).iterrows():
-        found, colour = row["run"].analysis["steps"], COLOURS[row["cell"]]
+        found, colour = row["run"].analysis["steps"], CELL_COLOURS[row["cell"]]
         place = range(1, len(found["fresh"]) + 1)
         axes.plot(place, found["fresh"], ".-", ms=4, color=colour, label=f"{named(row)}, fresh")
         if row["cell"] != "transformer":
@@ -139,7 +139,9 @@ def flow(runs: pd.DataFrame) -> Figure:
                 if kind in recorded:
                     norms = np.array(recorded[kind], dtype=float)  # None, not finite, is NaN
                     name = named(row) + (", h alone" if style == ":" else "")
-                    _flow_curve(column, norms, color=COLOURS[row["cell"]], ls=style, label=name)
+                    _flow_curve(
+                        column, norms, color=CELL_COLOURS[row["cell"]], ls=style, label=name
+                    )
     for place, when in zip(axes[0], ("before", "after"), strict=True):
         place.set_title(f"{when} training")
     for place in axes[1]:

@@ -13,7 +13,7 @@ from ptb.models.language_model import build
 from ptb.report.claim import counted
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs, gather
-from ptb.studies.architectures import FIFTEEN, FULL, KINDS, LSTM, PAIR, tag
+from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
 NOTES = "notes.csv"  # of a study: what its runs' seconds depend on and their records do not say
@@ -36,7 +36,7 @@ def experiments(study: Path) -> pd.DataFrame:
     table = table.drop_duplicates(["experiment", "scale"], ignore_index=True)
     notes = pd.read_csv(study / NOTES, index_col="run") if (study / NOTES).exists() else None
     table = table.join(pd.DataFrame([_curve(row, notes) for _, row in table.iterrows()]))
-    order = [table["cell"].map(KINDS.index), table["optimiser"].map(_title)]
+    order = [table["cell"].map(CELL_ORDER.index), table["optimiser"].map(_title)]
     keys = pd.DataFrame(dict(enumerate([*order, table["experiment"], -table["scale"]])))
     return table.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
 

@@ -15,7 +15,7 @@ from ptb.models.cells import CELLS
 from ptb.setting import Setting, bar
 from ptb.training.optim import OPTIMISERS, SCHEDULES
 
-COLOURS = dict(zip(SPLITS, sns.color_palette("colorblind")[:3], strict=True))
+SPLIT_COLOURS = dict(zip(SPLITS, sns.color_palette("colorblind")[:3], strict=True))
 WIDTH, HEIGHT = 6.4, 2.9  # inches
 sns.set_theme(context="paper", style="ticks", rc={"axes.grid": True, "grid.alpha": 0.3})
 
@@ -38,7 +38,7 @@ def convergence(
     """Perplexity of the splits over epochs, the best epoch marked, the target or floor drawn."""
     axes = axes or plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
     for split in SPLITS:
-        axes.plot(history["epoch"], history[split], ".-", color=COLOURS[split], label=split)
+        axes.plot(history["epoch"], history[split], ".-", color=SPLIT_COLOURS[split], label=split)
     if len(history):
         best = history.loc[history["valid"].idxmin()]
         text = f"best epoch: {best['epoch']:.0f}"
@@ -46,7 +46,7 @@ def convergence(
     if target := bar(setting):
         axes.axhline(target, ls="--", color="grey", label=f"target for valid: {target}")
     for split, level in (floor or {}).items():
-        axes.axhline(level, ls=":", color=COLOURS[split], label=f"the source's own, {split}")
+        axes.axhline(level, ls=":", color=SPLIT_COLOURS[split], label=f"the source's own, {split}")
     axes.set(xlabel="epoch", ylabel="perplexity", xlim=(0.5, setting.epochs + 0.5))
     axes.set_title(f"{label(setting)}\n{schedule(setting)}")
     _perplexity_axis(axes)
@@ -107,7 +107,7 @@ def gap(table: pd.DataFrame) -> Figure:
     return axes.figure
 
 
-KINDS = {
+BREAKDOWNS = {
     "frequency": "occurrences of the word in training",
     "position": "place of the word in its sentence",
     "distance": "words since its last occurrence",
@@ -115,7 +115,7 @@ KINDS = {
 
 
 def breakdown(table: pd.DataFrame, kind: str) -> Figure:
-    """Each run's test perplexity over the first run's, by one of KINDS; the first's is written."""
+    """Each run's test perplexity over the first run's, by a kind of BREAKDOWNS."""
     parts = [pd.DataFrame(run.analysis[kind]) for run in table["run"]]
     losses = [part["loss"] / part["tokens"] for part in parts]
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
@@ -127,24 +127,24 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
         for name, loss in zip(parts[0]["bin"], losses[0], strict=True)
     ]
     axes.set_xticks(range(len(ticks)), ticks, fontsize=7)
-    axes.set_xlabel(f"{KINDS[kind]}; below, perplexity of {runs[0]}")
+    axes.set_xlabel(f"{BREAKDOWNS[kind]}; below, perplexity of {runs[0]}")
     axes.set_ylabel(f"perplexity over that of\n{runs[0]}")
     figure.legend(loc="outside upper center", ncols=len(runs))
     return figure
 
 
-TRIED = {"dropout": "dropout", "weight_decay": "weight decay", "epochs": "epochs"}
+TRIAL_CHOICES = {"dropout": "dropout", "weight_decay": "weight decay", "epochs": "epochs"}
 
 
 def trials(table: pd.DataFrame) -> Figure:
-    """Validation perplexity of every trial, over each of the choices that were TRIED."""
+    """Validation perplexity of every trial, over each of the choices that were TRIAL_CHOICES."""
     size = {"figsize": (WIDTH, HEIGHT), "sharey": True, "layout": "constrained"}
-    figure, axes = plt.subplots(1, len(TRIED), **size)
+    figure, axes = plt.subplots(1, len(TRIAL_CHOICES), **size)
     model = table["cell"].map(lambda cell: CELLS[cell].title) + table["tied"].map(
         {True: ", tied", False: ""}
     )
     named = table.assign(model=model).sort_values(["tied", "cell"], ascending=[True, False])
-    for place, (choice, name) in zip(axes, TRIED.items(), strict=True):
+    for place, (choice, name) in zip(axes, TRIAL_CHOICES.items(), strict=True):
         sns.scatterplot(named, x=choice, y="valid", hue="model", style="model", s=40, ax=place)
         place.set(xlabel=name, ylabel="validation perplexity")
         place.get_legend().remove()
@@ -166,7 +166,7 @@ def save_all(table: pd.DataFrame, folder: Path) -> None:
     save(curves(table, "train"), folder / "train")
     save(curves(table, "valid"), folder / "valid")
     save(gap(table), folder / "gap")
-    for kind in KINDS:
+    for kind in BREAKDOWNS:
         save(breakdown(table, kind), folder / kind)
     for run in table["run"]:
         axes = convergence(run.setting, run.history, run.metrics.get("floor"))

@@ -15,7 +15,7 @@ from torch import Tensor
 from ptb.report.figures import HEIGHT, WIDTH
 
 SIGNED = {"h", "c", "g", "n"}  # between −1 and 1, c beyond; the gates are between 0 and 1
-GATES = {  # what is shown of a step, and what it is
+SHOWN_GATES = {  # what is shown of a step, and what it is
     "h": "state",
     "f": "forget gate: 1 keeps the memory",
     "i": "input gate: 1 writes",
@@ -42,7 +42,7 @@ def gates(words: list[str], values: dict[str, Tensor], units: int, title: str) -
 
     values are of one layer, (T, H) each, as `read_gates` has them for one text.
     """
-    names = [name for name in GATES if name in values]
+    names = [name for name in SHOWN_GATES if name in values]
     state = values["h"]
     moving = state.std(0).topk(min(units, state.shape[1])).indices
     moving = moving[state[:, moving].abs().argmax(0).argsort(stable=True)]  # by when they peak
@@ -60,7 +60,7 @@ def gates(words: list[str], values: dict[str, Tensor], units: int, title: str) -
             aspect="auto",
             interpolation="nearest",
         )
-        axes.set_title(rf"${name}_t$: {GATES[name]}", loc="left", fontsize=10)
+        axes.set_title(rf"${name}_t$: {SHOWN_GATES[name]}", loc="left", fontsize=10)
         axes.set(ylabel="unit", yticks=[])
         axes.grid(False)
         figure.colorbar(image, ax=axes, pad=0.01, aspect=12)

@@ -12,12 +12,12 @@ from ptb.report.tables import minutes, recorded
 from ptb.runs.table import ADAPTED, find_runs, gather
 from ptb.studies import ablation
 
-TABLE = ROOT / "report" / "published.csv"
+LITERATURE = ROOT / "report" / "published.csv"
 
 
 def best_published() -> list[dict]:
     """For each of the four settings, in order, the published figure that is best on validation."""
-    table = pd.read_csv(TABLE).query("kind == 'plain'").sort_values("valid")
+    table = pd.read_csv(LITERATURE).query("kind == 'plain'").sort_values("valid")
     best = table.drop_duplicates(["cell", "dropout"])
     return best.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records")
 
@@ -62,7 +62,7 @@ def beyond(folder: Path) -> pd.DataFrame:
             "by; or what validation chose": other["source"],
             **{split: other[split] for split in SPLITS[1:]},
         }
-        for other in pd.read_csv(TABLE).query("kind == 'beyond'").to_dict("records")
+        for other in pd.read_csv(LITERATURE).query("kind == 'beyond'").to_dict("records")
     ]
     ours = {row["run"].setting.name: row for row in gather(find_runs(folder)).to_dict("records")}
     ours = {s.name: ours[s.name] for s in ablation.FINALISTS if s.name in ours}

@@ -127,7 +127,7 @@ def draw_published(axes, run: Run, setting: Setting) -> None:
     """The published run's validation perplexity; its rate of dropout where it is another."""
     other = f", dropout {run.setting.dropout:g}" if run.setting.dropout != setting.dropout else ""
     history = run.history
-    style = {"ls": "--", "lw": 1, "color": figures.COLOURS["valid"]}
+    style = {"ls": "--", "lw": 1, "color": figures.SPLIT_COLOURS["valid"]}
     axes.plot(history["epoch"], history["valid"], label=f"valid, published run{other}", **style)
 
 

@@ -10,14 +10,14 @@ from ptb.data.corpus import SPLITS
 from ptb.report import figures
 from ptb.report.display import Table, table
 from ptb.runs.run import Run
-from ptb.setting import NAMES, RECURRENT_ONLY, TRANSFORMER_ONLY, Setting, bar
+from ptb.setting import EXPERIMENT_ONLY, FIELDS, RECURRENT_ONLY, TRANSFORMER_ONLY, Setting, bar
 
 
 def setting_table(setting: Setting) -> Table:
     """The setting, a row a choice, without what its cell, optimiser or schedule never read."""
     rows = [
         {"choice": name, "value": str(getattr(setting, name))}
-        for name in NAMES
+        for name in FIELDS
         if _applies(name, setting)
     ]
     return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
@@ -33,7 +33,7 @@ def _applies(name: str, setting: Setting) -> bool:
         "momentum": setting.optimiser == "sgd",
         "hold": setting.schedule == "hold",
         "decay": setting.schedule in ("hold", "plateau"),
-        **dict.fromkeys(("experiment", "scale"), bool(setting.experiment)),
+        **dict.fromkeys(EXPERIMENT_ONLY, bool(setting.experiment)),
     }
     return conditions.get(name, True)
 

@@ -23,7 +23,7 @@ from ptb.runs.files import write_atomically
 from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED, faults, find_runs
 from ptb.setting import Setting
-from ptb.studies.named import MAIN, SECOND, STUDIES
+from ptb.studies.named import MAIN, SECOND_EXERCISE, STUDIES
 
 EXPERIMENT_COLUMNS = [
     "run", "model", "step", "B", "p", "par.", "s", "best", "train", "valid", "solution",
@@ -39,7 +39,7 @@ def report(study: str) -> Path:
 
 def notebook(study: str) -> str:
     """The name of the notebook that reports a study."""
-    return "architectures.ipynb" if study in SECOND else "report.ipynb"
+    return "architectures.ipynb" if study in SECOND_EXERCISE else "report.ipynb"
 
 
 def make_pdf(study: Path, name: str) -> Path:
@@ -107,7 +107,7 @@ def rebuild(study: str) -> Path:
 
     Of the first exercise the figures too.
     """
-    study = study if study in SECOND else MAIN
+    study = study if study in SECOND_EXERCISE else MAIN
     if study == MAIN:
         figures.save_all(recorded(MAIN), ROOT / "figures")
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
@@ -164,7 +164,7 @@ def published_pdf(study: str) -> Path:
 
 def with_tables(page: str) -> str:
     """A page of Markdown with the tables that it has marks for as the records have them."""
-    for name, written in TABLES.items():
+    for name, written in PAGE_TABLES.items():
         begin, end = f"<!-- {name}: written by make publish -->\n", f"\n<!-- end of {name} -->"
         if begin in page:
             before, rest = page.split(begin)
@@ -200,7 +200,7 @@ def _papermill(setting: Setting) -> str:
     return f"`papermill train.ipynb out.ipynb {' '.join(words)}`"
 
 
-TABLES = {  # by the name in the marks
+PAGE_TABLES = {  # by the name in the marks
     "results": lambda: readme_results(recorded(MAIN)),
     "published": lambda: markdown(beside()),
     "commands": lambda: markdown(training_commands()),

@@ -1,7 +1,6 @@
 """Tables of the first report and of the README, each a frame of text, from the records."""
 
 import json
-from dataclasses import fields
 
 import pandas as pd
 
@@ -14,12 +13,12 @@ from ptb.report.display import as_it_is
 from ptb.report.figures import label, schedule
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs, four_settings, gather
-from ptb.setting import TRANSFORMER_ONLY, Setting, bar
-from ptb.studies import ablation, baselines
+from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, bar
+from ptb.studies import ablation
+from ptb.studies.baselines import BASELINES
 
-SECOND = ("experiment", "scale")  # of the second exercise, whose report has a table of its own
 SHOWN = ("cell", "dropout", "corpus", "seed", "lr", "schedule", "optimiser", "hold", "decay")
-TRIED = ("cell", "dropout", "lr", "weight_decay", "epochs")  # columns of the table of trials
+TRIAL_COLUMNS = ("cell", "dropout", "lr", "weight_decay", "epochs")
 
 
 def recorded(study: str) -> pd.DataFrame:
@@ -93,7 +92,7 @@ def minutes(value: float) -> str:
 
 def ngrams() -> pd.DataFrame:
     """What n-gram models reach on Penn Treebank's validation and test text."""
-    models = json.loads(baselines.TABLE.read_text(encoding="utf-8"))["models"]
+    models = json.loads(BASELINES.read_text(encoding="utf-8"))["models"]
     return pd.DataFrame(
         {
             "model": ": ".join(filter(None, (row["model"], row["chosen"]))),
@@ -116,15 +115,14 @@ def recipes(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _differing(table: pd.DataFrame) -> list[str]:
-    names = [field.name for field in fields(Setting) if field.name not in SHOWN]
-    return [name for name in names if table[name].nunique() > 1]
+    return [name for name in FIELDS if name not in SHOWN and table[name].nunique() > 1]
 
 
 def common(table: pd.DataFrame) -> str:
     """The choices that all runs share, in one line; what is off (0, no) is left out."""
     setting = table.iloc[0]["run"].setting
-    known = (*SHOWN, *_differing(table), *SECOND, *TRANSFORMER_ONLY)
-    shared = {f.name: getattr(setting, f.name) for f in fields(Setting) if f.name not in known}
+    known = (*SHOWN, *_differing(table), *EXPERIMENT_ONLY, *TRANSFORMER_ONLY)
+    shared = {name: getattr(setting, name) for name in FIELDS if name not in known}
     words = {name: "yes" if value is True else value for name, value in shared.items() if value}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
 
@@ -132,7 +130,7 @@ def common(table: pd.DataFrame) -> str:
 def seeds(studies: tuple[str, ...] = ("dropout", "long", "seeds")) -> pd.DataFrame:
     """Mean ± standard deviation of each published setting that was trained with several seeds."""
     runs = pd.concat([gather(find_runs(RECORDS / study)) for study in studies])
-    same = [field.name for field in fields(Setting) if field.name != "seed"]
+    same = [name for name in FIELDS if name != "seed"]
     return pd.DataFrame(
         {
             "setting": label(group.iloc[0]["run"].setting),
@@ -170,7 +168,7 @@ def _step(before: dict | None, row: dict | None) -> str:
 def trials(table: pd.DataFrame) -> pd.DataFrame:
     """The trials as a report shows them: what was chosen, what it cost and what it reached."""
     numbers = table[["train", "valid", "minutes"]].map("{:.1f}".format)
-    choices = table[list(TRIED)].assign(
+    choices = table[list(TRIAL_COLUMNS)].assign(
         cell=[CELLS[cell].title for cell in table["cell"]],
         beside=[_beside(row) for row in table.to_dict("records")],
     )
@@ -180,7 +178,7 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
 
 def _beside(row: dict) -> str:
     """The other choices that are not the default's: "tied, weight_drop 0.2"."""
-    names = [f.name for f in fields(Setting) if f.name not in TRIED and row[f.name] != f.default]
+    names = [n for n, field in FIELDS.items() if n not in TRIAL_COLUMNS and row[n] != field.default]
     return ", ".join(name if row[name] is True else f"{name} {row[name]}" for name in names)
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 WEIGHTS = ("W_xz", "W_hz", "W_xg", "W_hg", "W_xr", "W_hr")  # in the exercise's order, (a) to (f)
-NAMES = ("x_2", "h_1", "delta", *WEIGHTS, "z_2", "g_2", "r_2", "h_2")
-SYMBOL = {name: sp.Symbol(name, real=True) for name in NAMES}
+QUANTITIES = ("x_2", "h_1", "delta", *WEIGHTS, "z_2", "g_2", "r_2", "h_2")
+SYMBOL = {name: sp.Symbol(name, real=True) for name in QUANTITIES}
 x, h, delta, W_xz, W_hz, W_xg, W_hg, W_xr, W_hr, z, g, r, h2 = SYMBOL.values()
 
 # ---------------------------------------------------------------- scalars, symbolic (sympy)
@@ -119,7 +119,7 @@ def autograd_gradients(v, reset="before"):
 def scalar_gradients(v, forms=FORMS):
     """The scalar closed forms `forms` at the numbers `v` (I = H = 1), each as a (1, 1) tensor."""
     h2, z, g, r = gru_step(v)
-    values = [t.reshape(1, 1) for t in (*v.values(), z, g, r, h2)]  # in the order of NAMES
+    values = [t.reshape(1, 1) for t in (*v.values(), z, g, r, h2)]  # in the order of QUANTITIES
     return {name: sp.lambdify(SYMBOL.values(), form)(*values) for name, form in forms.items()}
 
 

@@ -31,7 +31,7 @@ POSITIVE = {"type": "number", "minimum": 0, "maximum": 1e300}  # 1e999 reads as 
 COUNT = {"type": "integer", "minimum": 1}
 LOSS = {"type": "number", "minimum": -0.001, "maximum": 1e300}  # of a sure word it rounds to −0
 MEASURED = _object(loss=LOSS, perplexity=POSITIVE, tokens=COUNT)
-BINS = _list(_object(bin=TEXT, loss=LOSS, tokens=COUNT))
+BINNED = _list(_object(bin=TEXT, loss=LOSS, tokens=COUNT))
 BY_STEP = _object(carried=_list(LOSS, minItems=1), fresh=_list(LOSS, minItems=1))
 BY_STATE = _list({"type": ["number", "null"], "minimum": 0}, minItems=1)  # null: not finite
 NORMS = _object(average=BY_STATE, each=BY_STATE)
@@ -70,9 +70,9 @@ METRICS["properties"] |= {
 }
 ANALYSIS = _object(
     sentences=_object(loss=_list(LOSS), tokens=_list({"type": "integer", "minimum": 0})),
-    frequency=BINS,
-    position=BINS,
-    distance=BINS,
+    frequency=BINNED,
+    position=BINNED,
+    distance=BINNED,
 )
 ANALYSIS["properties"] |= {
     "steps": BY_STEP,

@@ -56,7 +56,7 @@ EXPERIMENTS = {  # the first part of a label, and what it is about
 }
 DEMO = 0.05  # the scale at which the demonstration runs
 PAIR = ("3.1d", "3.2a")  # the two that the exercise looks at closely
-KINDS = ("rnn", "gru", "transformer", "lstm")
+CELL_ORDER = ("rnn", "gru", "transformer", "lstm")  # in tables and figures
 
 
 def at_scale(setting: Setting, scale: float) -> Setting:
@@ -86,7 +86,7 @@ def _epochs(full: Setting, scale: float) -> int:
     return max(1, round(full.epochs * scale))
 
 
-def study(corpus: str, scale: float = 1.0) -> list[Setting]:
+def all_settings(corpus: str, scale: float = 1.0) -> list[Setting]:
     """All experiments on a corpus, in their order, the LSTM last."""
     return [at_scale(replace(setting, corpus=corpus), scale) for setting in FULL.values()]
 

@@ -2,8 +2,7 @@
 
 from ptb.recipes import FOUR, LONG, recipe
 from ptb.studies import ablation
-from ptb.studies.architectures import DEMO
-from ptb.studies.architectures import study as experiments
+from ptb.studies.architectures import DEMO, all_settings
 from ptb.studies.factors import OVERFITTING, factors
 
 SEEDS = (2, 3, 4, 5)  # beside the quick recipes' own, 1
@@ -17,8 +16,8 @@ STUDIES = {
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
     "ablation": [s for cell in ablation.ABLATED for s in ablation.steps(cell).values()],
     "beyond": ablation.FINALISTS,
-    "architectures": experiments("ptb"),
-    "demo-architectures": experiments("embedded", DEMO),
+    "architectures": all_settings("ptb"),
+    "demo-architectures": all_settings("embedded", DEMO),
 }
 MAIN = "dropout"  # the study of the first report, and the one whose weights are published
-SECOND = ("architectures", "demo-architectures")  # of the second exercise, with a report of its own
+SECOND_EXERCISE = ("architectures", "demo-architectures")  # studies with a report of their own

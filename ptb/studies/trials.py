@@ -5,7 +5,7 @@ notebook, in runs/trials; stopped and started again it goes on. The test split i
 folder, as always, but not in the table: nothing may be chosen by it.
 """
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +16,10 @@ from ptb.data.corpora import load
 from ptb.paths import ROOT
 from ptb.runs.files import write_atomically
 from ptb.runs.run import Run, epoch_line
-from ptb.setting import Setting, check_number
+from ptb.setting import FIELDS, Setting, check_number
 from ptb.training.train import train
 
-TABLE = ROOT / "report" / "trials.csv"
+TRIALS = ROOT / "report" / "trials.csv"
 
 
 def row(run: Run) -> dict:
@@ -39,7 +39,7 @@ def row(run: Run) -> dict:
     }
 
 
-def record(run: Run, table: Path = TABLE) -> None:
+def record(run: Run, table: Path = TRIALS) -> None:
     """Puts a finished run's row into the table, in place of an older one of the same setting."""
     with FileLock(table.with_suffix(".lock")):
         rows = read(table).to_dict("records") if table.exists() else []
@@ -48,12 +48,12 @@ def record(run: Run, table: Path = TABLE) -> None:
         write_atomically(table, frame.to_csv(index=False).encode())
 
 
-def read(table: Path = TABLE) -> pd.DataFrame:
+def read(table: Path = TRIALS) -> pd.DataFrame:
     """Every trial so far, the best on validation first."""
     rows = pd.read_csv(table, converters={"experiment": str})  # else "" is read as NaN
-    since = {field.name: field.default for field in fields(Setting)}  # for choices that are newer
+    since = {name: field.default for name, field in FIELDS.items()}  # for choices that are newer
     missing = {name: value for name, value in since.items() if name not in rows}
-    kinds = {field.name: field.type for field in fields(Setting)}
+    kinds = {name: field.type for name, field in FIELDS.items()}
     rows = rows.assign(**missing).astype(dict.fromkeys(since, object)).fillna(since).astype(kinds)
     return rows.sort_values("valid", ignore_index=True)
 

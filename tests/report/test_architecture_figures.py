@@ -93,7 +93,7 @@ def test_all_validation_curves_a_column_for_each_group(table, by, titles):
 
 
 def test_losses_along_the_window(table):
-    (axes,) = figures.steps(table).axes
+    (axes,) = figures.losses_by_step(table).axes
     assert holds(axes, range(1, 36), [5.0] + [4.0] * 34) and holds(axes, range(1, 36), [4.0] * 35)
     assert len(drawn(axes)) == 2 * 2 + 1  # a Transformer carries no state
 

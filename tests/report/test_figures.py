@@ -97,7 +97,7 @@ def test_every_trial_is_a_point_over_each_choice():
         }
     )
     figure = figures.trials(table)
-    for place, choice in zip(figure.axes, figures.TRIED, strict=True):
+    for place, choice in zip(figure.axes, figures.TRIAL_CHOICES, strict=True):
         points = {tuple(xy) for xy in place.collections[0].get_offsets().tolist()}
         assert points == set(zip(table[choice], table["valid"], strict=True))
     legend = figure.legends[0].get_texts()

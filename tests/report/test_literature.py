@@ -41,7 +41,7 @@ def test_the_best_on_validation_is_taken_for_each_setting_in_order():
 
 
 def test_figures_are_whole():
-    table = pd.read_csv(literature.TABLE)
+    table = pd.read_csv(literature.LITERATURE)
     assert table["test"].between(50, 200).all() and table["source"].str.len().gt(3).all()
     assert set(table["kind"]) == {"plain", "beyond"}
 

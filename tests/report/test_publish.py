@@ -15,8 +15,7 @@ from ptb.runs.files import JUDGED, PUBLISHED
 from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED
 from ptb.setting import Setting
-from ptb.studies.architectures import FULL
-from ptb.studies.architectures import study as experiments
+from ptb.studies.architectures import FULL, all_settings
 from ptb.studies.named import STUDIES
 
 TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
@@ -122,7 +121,7 @@ def test_a_run_that_diverged_at_once_is_complete_and_published(rooms, monkeypatc
 
 def test_publishing_takes_any_scale_and_no_weights(rooms):
     folder = rooms / "runs" / "architectures"
-    for setting in experiments("ptb", 0.1):
+    for setting in all_settings("ptb", 0.1):
         finish(setting, folder)
     finish(FULL["3.2a"], folder)
     finish(Setting(), folder)  # of another study
@@ -160,7 +159,7 @@ def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(tmp_path,
 
 
 def test_a_missing_experiment_is_named_and_the_others_published(rooms, capsys):
-    for setting in experiments("ptb", 0.1)[1:]:
+    for setting in all_settings("ptb", 0.1)[1:]:
         finish(setting, rooms / "runs" / "architectures")
     publish("architectures")
     assert "architectures is not finished: 3.1a is still to train" in capsys.readouterr().out

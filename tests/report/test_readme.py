@@ -15,9 +15,9 @@ from ptb.__main__ import chosen_setting, chosen_study, parser
 from ptb.data.corpora import CORPORA, load
 from ptb.paths import RECORDS, ROOT
 from ptb.recipes import recipe
-from ptb.report.publish import TABLES, with_tables
+from ptb.report.publish import PAGE_TABLES, with_tables
 from ptb.runs.table import find_runs
-from ptb.setting import NAMES
+from ptb.setting import FIELDS
 from ptb.studies.named import STUDIES
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]
@@ -96,7 +96,7 @@ def test_papermill_lines_train(line, tmp_path):
 
 @pytest.mark.parametrize("line", TRAIN)
 def test_papermill_lines_make_a_setting(line):
-    chosen = {name: value for name, value in given(line).items() if name in NAMES}
+    chosen = {name: value for name, value in given(line).items() if name in FIELDS}
     numbers = {name: float(v) if re.fullmatch(r"[\d.e-]+", v) else v for name, v in chosen.items()}
     if numbers.get("corpus") not in (None, *CORPORA):
         del numbers["corpus"]  # a folder of the reader's
@@ -145,7 +145,7 @@ def test_the_python_lines_run(ptb_folder, capsys):
 
 
 # ---------------------------------------------------------------- tables and numbers
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", PAGE_TABLES)
 def test_each_table_is_the_records_and_stands_once(name):
     begin, end = f"<!-- {name}: written by make publish -->", f"<!-- end of {name} -->"
     (page,) = (text for text in TEXTS.values() if begin in text)

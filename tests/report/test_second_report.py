@@ -19,8 +19,7 @@ from ptb.report.publish import make_pdf
 from ptb.report.texts import shortened
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs
-from ptb.studies.architectures import FULL, PAIR, at_scale
-from ptb.studies.architectures import study as experiments
+from ptb.studies.architectures import FULL, PAIR, all_settings, at_scale
 from ptb.studies.judging import judge
 from ptb.training.train import train
 
@@ -41,7 +40,7 @@ def diverge(setting, folder):
 def mixed_study(tmp_path_factory):
     """All experiments at the smallest scale, 3.1c diverged, and the pair at a larger scale too."""
     folder, corpus = tmp_path_factory.mktemp("runs") / "architectures", cut_corpus()
-    settings = experiments("embedded", 0.0)
+    settings = all_settings("embedded", 0.0)
     larger = [at_scale(replace(FULL[name], corpus="embedded"), 0.04) for name in PAIR]
     for setting in settings + larger:
         if setting.experiment == "3.1c":

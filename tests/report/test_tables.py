@@ -124,7 +124,7 @@ def test_seeds_of_one_setting_are_one_row_and_other_settings_none(tmp_path, monk
 
 
 def test_ngrams_are_those_of_the_record():
-    models = json.loads(baselines.TABLE.read_text())["models"]
+    models = json.loads(baselines.BASELINES.read_text())["models"]
     table = tables.ngrams()
     assert list(table["valid"]) == [f"{m['valid']['perplexity']:.2f}" for m in models]
     cached = table.iloc[-1]

@@ -8,8 +8,7 @@ import torch
 from ptb.__main__ import chosen_study, main, parser
 from ptb.errors import SettingError
 from ptb.setting import Setting
-from ptb.studies.architectures import FIFTEEN, FULL, at_scale, tag
-from ptb.studies.architectures import study as experiments
+from ptb.studies.architectures import FIFTEEN, FULL, all_settings, at_scale, tag
 from ptb.training.optim import OPTIMISERS, learning_rate
 
 TABLE = """
@@ -103,7 +102,7 @@ def test_a_scale_is_of_the_exercise_whatever_it_was_before_and_the_corpus_stays(
 
 
 def test_no_two_experiments_share_a_folder_at_any_scale():
-    settings = [s for scale in (0, 0.05, 0.1, 1) for s in experiments("embedded", scale)]
+    settings = [s for scale in (0, 0.05, 0.1, 1) for s in all_settings("embedded", scale)]
     assert len({s.name for s in settings}) == len(settings) == 4 * 16
 
 

@@ -12,7 +12,7 @@ from ptb.studies import baselines
 
 def test_rows_are_measured_and_the_cache_is_chosen_on_validation(tmp_path, monkeypatch):
     corpus = make_corpus(train=400)
-    monkeypatch.setattr(baselines, "TABLE", tmp_path / "baselines.json")
+    monkeypatch.setattr(baselines, "BASELINES", tmp_path / "baselines.json")
     monkeypatch.setattr("ptb.data.corpora.load", lambda name: corpus)
     monkeypatch.setattr(baselines, "SIZES", (3, 10))
     monkeypatch.setattr(baselines, "WEIGHTS", (0.05, 0.6))

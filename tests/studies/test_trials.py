@@ -20,7 +20,7 @@ from ptb.training.train import train
 def here(monkeypatch, tmp_path, tiny_corpus):
     """The trials' folder and table, and a tiny corpus in place of the embedded one."""
     monkeypatch.setattr("ptb.__main__.RUNS", tmp_path / "runs")
-    monkeypatch.setattr(trials, "TABLE", tmp_path / "trials.csv")
+    monkeypatch.setattr(trials, "TRIALS", tmp_path / "trials.csv")
     monkeypatch.setattr(record, "__defaults__", (tmp_path / "trials.csv",))
     monkeypatch.setattr(trials, "load", lambda name: tiny_corpus)
     return tmp_path
