@@ -17,7 +17,6 @@ from ptb.notebook import (
     find_recurrent_runs,
     find_run,
     is_published,
-    model_table,
     neighbour_table,
     read_sentence,
     read_text,
@@ -30,13 +29,14 @@ from ptb.notebook import (
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import recipe
 from ptb.report import figures, inspection_figures, literature, tables, texts
+from ptb.report.cell_diagrams import draw_cell
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
 from ptb.report.contrast import Contrast, after, by_setting, too_short
-from ptb.report.diagrams import draw_cell
-from ptb.report.display import Markdown, draw_windows, passage, show, source, table
-from ptb.report.dropout import draw_dropout
+from ptb.report.display import Markdown, passage, show, source, table
+from ptb.report.drawings import draw_dropout, draw_windows
 from ptb.report.interactive import explore
 from ptb.report.live import Live
+from ptb.report.model_table import model_table
 from ptb.report.one_run import next_steps, result, setting_table
 from ptb.runs.run import Run, load_model, run_folder
 from ptb.runs.table import find_runs, gather

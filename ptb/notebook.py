@@ -19,13 +19,11 @@ from ptb.errors import RunError, SettingError, meant
 from ptb.evaluation.analysis import neighbours, surprise
 from ptb.evaluation.generation import encode, generate
 from ptb.evaluation.perplexity import measure, sliding_losses, summary
-from ptb.models.language_model import build
 from ptb.parameters import check_parameters
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import FOUR, recipe
 from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
-from ptb.report.model_table import parameter_table
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, four_settings, gather, left_out
 from ptb.setting import FIELDS, Setting, check_number, check_text
@@ -70,18 +68,6 @@ def use_threads(threads: int | None) -> None:
 
 
 # ---------------------------------------------------------------- tables and figures
-def model_table(setting: Setting, vocabulary: int) -> Table:
-    """The model's parameters, tensor by tensor against the formula."""
-    rows = parameter_table(build(setting, vocabulary), setting)
-    held, expected = (sum(row[key] for row in rows) for key in ("held", "expected"))
-    rows.append({"place": "all", "tensors": "", "held": held, "formula": "", "expected": expected})
-    frame = pd.DataFrame(rows)
-    frame["agree"] = (frame["held"] == frame["expected"]).map({True: "yes", False: "NO"})
-    for column in ("held", "expected"):
-        frame[column] = [f"{count:,}" for count in frame[column]]
-    return table(frame, "The parameters that the model holds, and their formula.", "tab:model")
-
-
 def title_page(
     title: str | None,
     authors: str | None,

@@ -11,9 +11,9 @@ from ptb.errors import RunError, SettingError
 from ptb.evaluation.perplexity import measure
 from ptb.models.cells import CELLS, Cell
 from ptb.models.layers import Recurrent
-from ptb.notebook import model_table
 from ptb.recipes import recipe
 from ptb.report import figures
+from ptb.report.model_table import model_table
 from ptb.report.one_run import result, setting_table
 from ptb.runs.run import Run, load_model
 from ptb.runs.table import faults, gather

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ptb.data.corpus import EOS, Corpus, windows
-from ptb.evaluation.perplexity import ROWS, perplexity, sliding_losses, token_losses
+from ptb.evaluation.ngrams import unigram_losses
+from ptb.evaluation.perplexity import ROWS, perplexity, text_losses
 
 BINS = {
     "frequency": (1, 10, 30, 100, 300, 1_000, 3_000, 10_000),
@@ -88,16 +89,13 @@ def unigram(corpus: Corpus) -> float:
 
     A model that is not below it has learned nothing of a word's neighbours.
     """
-    counts = torch.bincount(corpus["train"], minlength=len(corpus.words)).double() + 1
-    losses = -(counts / counts.sum()).log()
-    return perplexity(losses[corpus["valid"][1:].long()])
+    return perplexity(unigram_losses(corpus["train"], corpus["valid"], len(corpus.words)))
 
 
 def surprise(model, corpus: Corpus, ids: list[int]) -> list[float]:
     """Each word's loss in bits, given the words before it and that a sentence began."""
     text = torch.tensor([corpus.index[EOS], *ids])
-    losses = sliding_losses(model, text) if model.window else token_losses(model, text, rows=1)
-    return (losses / math.log(2)).tolist()
+    return (text_losses(model, text) / math.log(2)).tolist()
 
 
 @torch.no_grad()

@@ -79,6 +79,14 @@ def sliding_losses(model, ids: Tensor) -> Tensor:
     return torch.cat(losses)
 
 
+def text_losses(model, ids: Tensor) -> Tensor:
+    """Each word's loss in nats, (n − 1,), for a text's ids (n,), given the words before it.
+
+    A Transformer sees those of them that fit into its window, which ends before the word.
+    """
+    return sliding_losses(model, ids) if model.window else token_losses(model, ids, rows=1)
+
+
 def perplexity(losses: Tensor) -> float:
     """exp of the mean over tokens; infinite where the mean is beyond a float's exponent."""
     return losses.double().mean().exp().item()

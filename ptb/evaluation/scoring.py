@@ -8,7 +8,7 @@ import torch
 from ptb.data.corpus import EOS, Corpus
 from ptb.errors import CorpusError
 from ptb.evaluation.generation import encode
-from ptb.evaluation.perplexity import sliding_losses, token_losses
+from ptb.evaluation.perplexity import text_losses
 
 
 class Scored(NamedTuple):
@@ -34,7 +34,7 @@ def score_sentences(model, corpus: Corpus, lines: list[str], independent: bool =
     for given in texts:
         ids = encode(corpus, " ".join(given))
         text = torch.tensor([corpus.index[EOS], *ids])  # a sentence begins behind another's end
-        losses = sliding_losses(model, text) if model.window else token_losses(model, text, rows=1)
+        losses = text_losses(model, text)
         known = (corpus.words[i] for i in ids)
         words += zip(given, known, losses.tolist(), strict=True)
     loss = sum(loss for *_, loss in words) / len(words)

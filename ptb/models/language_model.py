@@ -161,6 +161,12 @@ def build(setting: Setting, vocabulary: int) -> LanguageModel:
     return kind(setting, vocabulary)
 
 
+def count_parameters(setting: Setting, vocabulary: int) -> int:
+    """How many parameters the setting's model has, a tied matrix counted once."""
+    with torch.device("meta"):  # which has shapes alone, no memory
+        return sum(weights.numel() for weights in build(setting, vocabulary).parameters())
+
+
 def load_weights(model: LanguageModel, weights: dict[str, Tensor]) -> None:
     """Copies saved weights into the model; raises WeightsError where names or shapes differ."""
     own = dict(model.named_parameters())

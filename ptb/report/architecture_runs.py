@@ -5,12 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from ptb.errors import RunError
 from ptb.models.cells import CELLS
-from ptb.models.language_model import build
-from ptb.report.claim import counted
+from ptb.models.language_model import count_parameters
+from ptb.report.claim import counted, signed
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs, gather
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
@@ -36,7 +35,8 @@ def experiments(study: Path) -> pd.DataFrame:
     table = table.drop_duplicates(["experiment", "scale"], ignore_index=True)
     notes = pd.read_csv(study / NOTES, index_col="run") if (study / NOTES).exists() else None
     table = table.join(pd.DataFrame([_curve(row, notes) for _, row in table.iterrows()]))
-    order = [table["cell"].map(CELL_ORDER.index), table["optimiser"].map(_title)]
+    titles = {name: optimiser.title for name, optimiser in OPTIMISERS.items()}
+    order = [table["cell"].map(CELL_ORDER.index), table["optimiser"].map(titles)]
     keys = pd.DataFrame(dict(enumerate([*order, table["experiment"], -table["scale"]])))
     return table.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
 
@@ -53,18 +53,12 @@ def _stopped_runs(study: Path, finished: pd.DataFrame) -> pd.DataFrame:
         except RunError:  # the report names it among those that it leaves out
             continue
         best = run.history.loc[run.history["valid"].idxmin()]
+        # the size of the vocabulary is not recorded before the end, but it is the others' too
+        parameters = count_parameters(run.setting, types) if types else math.nan
         row = {**asdict(run.setting), "run": run, "status": "stopped", "valid": best["valid"]}
-        row |= {"best_epoch": int(best["epoch"]), "parameters": _parameters(run, types)}
+        row |= {"best_epoch": int(best["epoch"]), "parameters": parameters}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _parameters(run: Run, types: int | None) -> float:
-    """How many parameters the run's model has; NaN where the vocabulary is not known."""
-    if types is None:
-        return math.nan
-    with torch.device("meta"):  # shapes alone, no memory
-        return sum(weights.numel() for weights in build(run.setting, types).parameters())
 
 
 def _curve(row: pd.Series, notes: pd.DataFrame | None) -> dict:
@@ -89,10 +83,6 @@ def _device(run: Run) -> str:
     if device != "cpu":
         return device
     return f"{about['processor']}, {counted(about['threads'], 'thread')}"
-
-
-def _title(optimiser: str) -> str:
-    return OPTIMISERS[optimiser].title
 
 
 # ---------------------------------------------------------------- which runs
@@ -159,7 +149,7 @@ def stepping(row: pd.Series) -> str:
     """Optimiser and learning rate: "Adam 1e-3"."""
     lr = row["lr"]
     rate = f"{lr:g}" if lr >= 0.01 else f"{lr:.0e}".replace("e-0", "e-")
-    return f"{_title(row['optimiser'])} {rate}"
+    return f"{OPTIMISERS[row['optimiser']].title} {rate}"
 
 
 def number(value: float, digits: int = 1) -> str:
@@ -167,6 +157,6 @@ def number(value: float, digits: int = 1) -> str:
     if math.isnan(value):
         return "–"
     if value < 1e5:
-        return f"{value:.{digits}f}".replace("-", "−")
+        return signed(value, f".{digits}f")
     factor, power = f"{value:.0e}".split("e")
     return f"{factor}e{int(power)}"

@@ -1,4 +1,4 @@
-"""How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts, drawings."""
+"""How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts."""
 
 import inspect
 import textwrap
@@ -9,12 +9,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import torch
 from IPython.display import DisplayHandle, Markdown, display
 from matplotlib.colors import to_hex
-from matplotlib.patches import Rectangle
 
-from ptb.data.corpus import windows
 from ptb.paths import relative
 from ptb.report.text import NO_MATHS, as_it_is, latex, references
 
@@ -145,30 +142,3 @@ def _coloured(word: str, bits: float) -> str:
     colour = to_hex(plt.get_cmap("Oranges")(min(bits, 16) / 16 * 0.7))
     style = f"background-color: {colour}; color: black; padding: 2px"
     return f'<span style="{style}">{as_it_is(word)}</span>'
-
-
-def draw_windows(text: str, batch_size: int, bptt: int, offset: int):
-    """A drawing of how a text becomes rows and windows, as `ptb.data.corpus.windows` cuts it."""
-    words = text.split()
-    cut = list(windows(torch.arange(len(words)), batch_size, bptt, offset))
-    rows = torch.cat([x for x, _ in cut]).T.tolist()  # (B, L), indices of words
-    figure, axes = plt.subplots(figsize=(9, 0.45 * batch_size + 1.2), layout="constrained")
-    for row, line in enumerate(rows):
-        for step, word in enumerate(line):
-            _draw_word(axes, step, -row - 1, words[word], step // bptt)
-        axes.text(-0.1, -row - 0.5, f"row {row + 1}", ha="right", va="center", fontsize=9)
-    for n, (x, _) in enumerate(cut):
-        axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
-    used = {word for line in rows for word in line}
-    rest = ", ".join(f"“{word}”" for n, word in enumerate(words) if n not in used)
-    note = f"read by no row this time: {rest}; the state goes from window to window along each row"
-    axes.text(0, -batch_size - 0.6, note, fontsize=8, color="dimgrey")
-    axes.set(xlim=(-0.8, len(rows[0])), ylim=(-batch_size - 0.8, 0.8))
-    axes.axis("off")
-    return figure
-
-
-def _draw_word(axes, left: int, bottom: int, word: str, window: int) -> None:
-    colour = plt.get_cmap("Pastel1")(window)
-    axes.add_patch(Rectangle((left, bottom), 1, 1, fc=colour, ec="white"))
-    axes.text(left + 0.5, bottom + 0.5, word, ha="center", va="center", fontsize=9)

@@ -115,7 +115,7 @@ BREAKDOWNS = {
 
 
 def breakdown(table: pd.DataFrame, kind: str) -> Figure:
-    """Each run's test perplexity over the first run's, by a kind of BREAKDOWNS."""
+    """Each run's test perplexity over the first run's, which is written below the axis."""
     parts = [pd.DataFrame(run.analysis[kind]) for run in table["run"]]
     losses = [part["loss"] / part["tokens"] for part in parts]
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")

@@ -30,17 +30,14 @@ def beside() -> pd.DataFrame:
     studies = {"quick recipe": recorded("dropout"), "long recipe": recorded("long")}
     rows = []
     for other in best_published():
+        dropout = "dropout" if other["dropout"] else "no dropout"
         row = {
-            "setting": f"{_title(other)}, {'dropout' if other['dropout'] else 'no dropout'}",
+            "setting": f"{CELLS[other['cell']].title}, {dropout}",
             "published": f"{other['valid']:g} / {other['test']:g}",
             "by": other["source"],
         }
         rows.append(row | {name: _ours(table, other) for name, table in studies.items()})
     return pd.DataFrame(rows)
-
-
-def _title(row: dict) -> str:
-    return CELLS[row["cell"]].title
 
 
 def _ours(table: pd.DataFrame, other: dict) -> str:
@@ -57,7 +54,7 @@ def beyond(folder: Path) -> pd.DataFrame:
     """What others published, then the finalists that are there, then what adapts those."""
     rows = [
         {
-            "model": _title(other),
+            "model": CELLS[other["cell"]].title,
             "how": other["recipe"],
             "by; or what validation chose": other["source"],
             **{split: other[split] for split in SPLITS[1:]},
@@ -66,17 +63,17 @@ def beyond(folder: Path) -> pd.DataFrame:
     ]
     ours = {row["run"].setting.name: row for row in gather(find_runs(folder)).to_dict("records")}
     ours = {s.name: ours[s.name] for s in ablation.FINALISTS if s.name in ours}
-    frame = pd.DataFrame([*rows, *map(_finalist, ours.values()), *_adapted(folder, ours)])
+    frame = pd.DataFrame([*rows, *map(_finalist_row, ours.values()), *_adapted(folder, ours)])
     for split in SPLITS[1:]:
         frame[split] = frame[split].map("{:.2f}".format).replace("nan", "–")
     return frame
 
 
-def _finalist(row: dict) -> dict:
+def _finalist_row(row: dict) -> dict:
     added = [name for field, name in ablation.ADDITIONS.items() if row[field]]
     recipe = f"dropout {row['dropout']:g}, weight decay {row['weight_decay']:g}"
     return {
-        "model": _title(row),
+        "model": CELLS[row["cell"]].title,
         "how": f"{', '.join(added)}, {recipe}, {row['epochs']} epochs",
         "by; or what validation chose": f"this repository, {row['minutes']:.0f} minutes",
         **{split: row[split] for split in SPLITS[1:]},
@@ -87,7 +84,9 @@ def _adapted(folder: Path, ours: dict[str, dict]) -> list[dict]:
     """What was measured of the finalists beyond one fixed model: how, what validation chose."""
     if not (folder / ADAPTED).exists():
         return []
-    models = {name: f"{_title(row)}, {row['epochs']} epochs" for name, row in ours.items()}
+    models = {
+        name: f"{CELLS[row['cell']].title}, {row['epochs']} epochs" for name, row in ours.items()
+    }
     rows = []
     for row in json.loads((folder / ADAPTED).read_text(encoding="utf-8")):
         names = row.get("runs", [row["run"]])  # an ensemble's are several

@@ -1,10 +1,24 @@
 """The table of a model's parameters: what it holds, tensor by tensor, against the formula."""
 
+import pandas as pd
 from torch import Tensor
 
 from ptb.models.cells import find_cell
-from ptb.models.language_model import LanguageModel, RecurrentModel, TransformerModel
+from ptb.models.language_model import LanguageModel, RecurrentModel, TransformerModel, build
+from ptb.report.display import Table, table
 from ptb.setting import Setting
+
+
+def model_table(setting: Setting, vocabulary: int) -> Table:
+    """The model's parameters, tensor by tensor against the formula."""
+    rows = parameter_table(build(setting, vocabulary), setting)
+    held, expected = (sum(row[key] for row in rows) for key in ("held", "expected"))
+    rows.append({"place": "all", "tensors": "", "held": held, "formula": "", "expected": expected})
+    frame = pd.DataFrame(rows)
+    frame["agree"] = (frame["held"] == frame["expected"]).map({True: "yes", False: "NO"})
+    for column in ("held", "expected"):
+        frame[column] = [f"{count:,}" for count in frame[column]]
+    return table(frame, "The parameters that the model holds, and their formula.", "tab:model")
 
 
 def parameter_table(model: LanguageModel, setting: Setting) -> list[dict]:

@@ -51,15 +51,16 @@ def result(run: Run) -> Table | Markdown:
         }
         for split in SPLITS
     ]
-    for row in rows if "sliding" in metrics else ():
-        row["sliding"] = _sliding(metrics, row["split"])
     caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
     caption += "the best on validation."
     if level:
         reached = metrics["valid"]["perplexity"] < level
         caption += f" The exercise asks for a validation perplexity below {level}: "
         caption += "reached." if reached else "not reached."
-    if "sliding" in metrics:
+    if sliding := metrics.get("sliding"):
+        for row in rows:
+            found = sliding.get(row["split"])
+            row["sliding"] = f"{found['perplexity']:.2f}" if found else "–"
         caption += " Perplexity is of windows that do not overlap; sliding: of each word given "
         caption += f"the {run.setting.bptt} before it, on validation and test."
     return table(pd.DataFrame(rows), caption, "tab:result")
@@ -85,8 +86,3 @@ papermill evaluate.ipynb out.ipynb -p run {shlex.quote(folder)}
 [report.ipynb](report.ipynb) compares the four settings once they are trained;
 [cells.ipynb](cells.ipynb) takes the cells apart."""
     )
-
-
-def _sliding(metrics: dict, split: str) -> str:
-    found = metrics["sliding"].get(split)
-    return f"{found['perplexity']:.2f}" if found else "–"

@@ -19,7 +19,7 @@ from ptb.report.architecture_tables import results
 from ptb.report.figures import label
 from ptb.report.literature import beside, beyond
 from ptb.report.tables import markdown, minutes, readme_results, recorded
-from ptb.runs.files import write_atomically
+from ptb.runs.files import WEIGHTS, write_atomically
 from ptb.runs.run import Run
 from ptb.runs.table import ADAPTED, faults, find_runs
 from ptb.setting import Setting
@@ -73,7 +73,7 @@ def publish(study: str) -> Path:
         shutil.rmtree(copies / run.folder.name, ignore_errors=True)
         (copies / run.folder.name).mkdir(parents=True)
         for file in run.files:
-            if study == MAIN or file.name != "weights.safetensors":
+            if study == MAIN or file.name != WEIGHTS:
                 shutil.copyfile(file, copies / run.folder.name / file.name)
     if (RUNS / study / ADAPTED).exists():
         shutil.copyfile(RUNS / study / ADAPTED, copies / ADAPTED)
@@ -114,7 +114,7 @@ def rebuild(study: str) -> Path:
         page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
     pdf = make_pdf(RECORDS / study, notebook(study))
     pdf.with_suffix(".ipynb").unlink()
-    return pdf.replace(published_pdf(study))
+    return pdf.replace(ROOT / "report" / pdf.name)
 
 
 READ = {  # the notebooks of which there are executed copies, and their parameters
@@ -157,11 +157,6 @@ def _to_read(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
-def published_pdf(study: str) -> Path:
-    """Where the published report of a study is."""
-    return (ROOT / "report" / notebook(study)).with_suffix(".pdf")
-
-
 def with_tables(page: str) -> str:
     """A page of Markdown with the tables that it has marks for as the records have them."""
     for name, written in PAGE_TABLES.items():
@@ -186,11 +181,6 @@ def training_commands() -> pd.DataFrame:
     )
 
 
-def _second_results() -> pd.DataFrame:
-    runs = largest(experiments(RECORDS / "architectures"))
-    return results(runs).filter(EXPERIMENT_COLUMNS)
-
-
 def _papermill(setting: Setting) -> str:
     """The command that trains a setting: cell, dropout, and what differs from their recipe."""
     usual = recipe(setting.cell, setting.dropout, setting.corpus)
@@ -205,5 +195,7 @@ PAGE_TABLES = {  # by the name in the marks
     "published": lambda: markdown(beside()),
     "commands": lambda: markdown(training_commands()),
     "beyond": lambda: markdown(beyond(RECORDS / "beyond")),
-    "experiments": lambda: markdown(_second_results()),
+    "experiments": lambda: markdown(
+        results(largest(experiments(RECORDS / "architectures"))).filter(EXPERIMENT_COLUMNS)
+    ),
 }

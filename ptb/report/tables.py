@@ -197,6 +197,7 @@ def _versions(run: Run) -> dict:
 
 
 def _short(commit: str | None) -> str:
+    """A commit's first eight digits, with the "+" behind it of changed code."""
     return "none" if commit is None else commit[:8] + "+" * commit.endswith("+")
 
 

@@ -8,6 +8,7 @@ from IPython.display import Markdown
 
 from ptb.data.corpus import UNK
 from ptb.evaluation.generation import repetition
+from ptb.report.claim import signed
 from ptb.report.text import as_it_is
 from ptb.runs.run import Run
 
@@ -53,7 +54,7 @@ def written(rows: pd.DataFrame) -> Markdown:
 def _written(row: pd.Series) -> str:
     about = f"repetition {row['repetition']:.2f}, {UNK} {row['unk']:.2f}"
     if not pd.isna(row["loss"]):
-        about += f", loss {row['loss']:+.2f}".replace("-", "−")
+        about += f", loss {signed(row['loss'], '+.2f')}"
     whose = f"{row['run']}: " if "run" in row else ""
     text = as_it_is(shortened(row["text"]))
     return f"{whose}**{as_it_is(row['start'])}** {text} *{as_it_is(f'({about})')}*"

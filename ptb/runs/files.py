@@ -10,10 +10,11 @@ from pathlib import Path
 from ptb.errors import RunError
 
 HISTORY = ["epoch", "lr", "train_running", "train", "valid", "test", "seconds", "tokens_per_second"]
+WEIGHTS = "weights.safetensors"
 PUBLISHED = (
     "setting.json",
     "history.csv",
-    "weights.safetensors",
+    WEIGHTS,
     "samples.json",
     "texts.json",
     "analysis.json",

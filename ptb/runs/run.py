@@ -25,6 +25,7 @@ from ptb.runs.files import (
     HISTORY,
     JUDGED,
     PUBLISHED,
+    WEIGHTS,
     json_bytes,
     parse_json,
     sha256,
@@ -34,11 +35,7 @@ from ptb.runs.files import (
 )
 from ptb.setting import Setting, check_text
 
-WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.pt"
-
-
-def _now() -> str:
-    return f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+CHECKPOINT = "checkpoint.pt"
 
 
 class Run:
@@ -59,7 +56,12 @@ class Run:
     @property
     def environments(self) -> list[dict]:
         """That in which the run began, then those in which it went on, where they differ."""
-        return self.read("setting.json", lambda text: _environments(parse_json(text)))
+
+        def parse(text: str) -> list[dict]:
+            record = parse_json(text)
+            return [record["environment"], *record.get("later", [])]
+
+        return self.read("setting.json", parse)
 
     @property
     def metrics(self) -> dict:
@@ -102,6 +104,10 @@ class Run:
         return self.done and (self.folder / "train.ipynb").exists()
 
     @property
+    def has_weights(self) -> bool:
+        return (self.folder / WEIGHTS).exists()
+
+    @property
     def files(self) -> list[Path]:
         """Those of its files that are there by now."""
         return [path for name in (*PUBLISHED, JUDGED) if (path := self.folder / name).exists()]
@@ -132,7 +138,8 @@ class Run:
         """
         with self._locked():
             self._claim(setting, text)
-            self._me = f"process {os.getpid()} on {platform.node()} since {_now()}"
+            now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+            self._me = f"process {os.getpid()} on {platform.node()} since {now}"
             write_atomically(self.folder / ".writer", self._me.encode())
             self._tidy()
             try:
@@ -249,15 +256,11 @@ class Run:
 
     def finish(self, metrics: dict) -> dict:
         """Writes metrics.json, by which the run is done; its checkpoint goes."""
-        if (path := self.folder / WEIGHTS).exists():
-            metrics = metrics | {"weights_sha256": sha256(path)}
+        if self.has_weights:
+            metrics = metrics | {"weights_sha256": sha256(self.folder / WEIGHTS)}
         self.write("metrics.json", metrics)
         self._tidy()
         return metrics
-
-
-def _environments(record: dict) -> list[dict]:
-    return [record["environment"], *record.get("later", [])]
 
 
 def _history(text: str) -> pd.DataFrame:

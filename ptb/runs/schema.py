@@ -6,13 +6,12 @@ from functools import cache
 import fastjsonschema
 import numpy as np
 import pandas as pd
-import torch
 
 from ptb.data.corpus import SPLITS
 from ptb.errors import RunError
-from ptb.models.language_model import build
-from ptb.runs.files import JUDGED, parse_json, sha256
-from ptb.runs.run import WEIGHTS, Run
+from ptb.models.language_model import count_parameters
+from ptb.runs.files import JUDGED, WEIGHTS, parse_json, sha256
+from ptb.runs.run import Run
 from ptb.setting import Setting
 
 
@@ -102,17 +101,14 @@ def _typed(run: Run, name: str):
 
     def parse(text: str):
         value = parse_json(text)
-        kind = "diverged" if name == "metrics.json" and _without_weights(value) else name
+        no_epoch = isinstance(value, dict) and value.get("best_epoch", 0) is None
+        kind = "diverged" if name == "metrics.json" and no_epoch else name
         try:
             return _validator(kind)(value)
         except fastjsonschema.JsonSchemaException as error:
             raise ValueError(str(error).removeprefix("data.")) from None
 
     return run.read(name, parse)
-
-
-def _without_weights(metrics) -> bool:
-    return isinstance(metrics, dict) and metrics.get("best_epoch", 0) is None
 
 
 # ---------------------------------------------------------------- agreement
@@ -177,8 +173,7 @@ def _of_metrics(metrics: dict, setting: Setting) -> str | None:
         loss, perplexity = measured["loss"], measured["perplexity"]
         if not loss < 709 or not math.isclose(math.exp(loss), perplexity, rel_tol=PRECISION):
             return f"{name} perplexity is {perplexity:.2f} in metrics.json, its loss {loss:.4f}"
-    with torch.device("meta"):  # which has shapes alone
-        parameters = sum(p.numel() for p in build(setting, metrics["types"]).parameters())
+    parameters = count_parameters(setting, metrics["types"])
     if parameters != metrics["parameters"]:
         return f"metrics.json has {metrics['parameters']} parameters, its setting {parameters}"
     return None

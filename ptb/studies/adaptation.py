@@ -128,7 +128,7 @@ def adapt_study(study: Path, names: list[str]) -> None:
 
 def _weighed(study: Path, names: list[str]) -> list[Run]:
     """The study's finished runs that have weights, or those of them that are named."""
-    runs = [run for run in find_runs(study) if (run.folder / "weights.safetensors").exists()]
+    runs = [run for run in find_runs(study) if run.has_weights]
     there = {run.folder.name: run for run in runs}
     if not runs:
         raise StudyError(f"no finished run with weights in {study}: train the study first")

@@ -7,6 +7,7 @@ constant rate for long, without and with dropout, so that the curves show where 
 
 from dataclasses import replace
 
+from ptb.models.cells import CELLS
 from ptb.recipes import recipe
 from ptb.setting import Setting
 
@@ -26,7 +27,7 @@ CHANGES = {  # by what a table calls them; of the LSTM alone, which trains faste
 def factors() -> dict[str, Setting]:
     """The settings, by what each one changes."""
     without = {
-        f"{setting.cell.upper()} without dropout": replace(setting, dropout=0.0)
+        f"{CELLS[setting.cell].title} without dropout": replace(setting, dropout=0.0)
         for setting in BASE.values()
     }
     return without | {name: replace(BASE["lstm"], **change) for name, change in CHANGES.items()}

@@ -6,11 +6,12 @@ from ptb.data.corpora import load
 from ptb.data.corpus import Corpus
 from ptb.evaluation.analysis import surprise
 from ptb.evaluation.generation import encode
+from ptb.runs.files import JUDGED
 from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
 
 
-def judges(settings: list[Setting], valid: list[float]) -> list[int]:
+def choose_judges(settings: list[Setting], valid: list[float]) -> list[int]:
     """For each run the place of its judge: the best on validation of those with another cell.
 
     So no model reads texts of its own kind. A run that no other cell stands beside has −1.
@@ -28,9 +29,10 @@ def judge(runs: list[Run]) -> None:
     the validation split. The runs are of one study and have weights and texts; all are judged anew,
     as a run that is new may be a better judge.
     """
-    runs = [run for run in runs if run.texts and (run.folder / "weights.safetensors").exists()]
-    valid = [_real(run.metrics) for run in runs]
-    chosen = judges([run.setting for run in runs], valid)
+    runs = [run for run in runs if run.texts and run.has_weights]
+    # read as texts are: a Transformer's windows slide
+    valid = [run.metrics.get("sliding", run.metrics)["valid"]["loss"] for run in runs]
+    chosen = choose_judges([run.setting for run in runs], valid)
     for place in {*chosen} - {-1}:
         corpus = load(runs[place].setting.corpus)
         model = load_model(runs[place], corpus)
@@ -38,12 +40,7 @@ def judge(runs: list[Run]) -> None:
             if by == place:
                 losses = [_loss(model, corpus, text) for text in run.texts]
                 record = {"judge": runs[place].folder.name, "real": valid[place], "losses": losses}
-                run.write("judged.json", record)
-
-
-def _real(metrics: dict) -> float:
-    """A run's loss on validation, read as it reads texts: a Transformer's windows slide."""
-    return metrics.get("sliding", metrics)["valid"]["loss"]
+                run.write(JUDGED, record)
 
 
 def _loss(model, corpus: Corpus, text: dict) -> float:

@@ -11,6 +11,7 @@ from ptb.evaluation.generation import write_samples, write_texts
 from ptb.evaluation.gradient_flow import gradient_flow
 from ptb.evaluation.perplexity import measure, sliding_losses, summary, token_losses
 from ptb.models.language_model import LanguageModel
+from ptb.runs.files import WEIGHTS
 from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
 from ptb.training.trainer import Diverged, Trainer, check_device, offsets
@@ -67,8 +68,8 @@ def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
     trainer, reason = Trainer(setting, corpus, device), None
     if (checkpoint := run.read_checkpoint()) is not None:
         trainer.resume(checkpoint)
-    else:  # what a lost checkpoint left is of another training
-        run.remove("weights.safetensors")
+    else:  # without its checkpoint the run begins anew: old weights are not its own
+        run.remove(WEIGHTS)
     run.write_history(trainer.history)
     if on_epoch:
         on_epoch(trainer.history)

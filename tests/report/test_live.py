@@ -6,7 +6,7 @@ import pytest
 
 from ptb.recipes import recipe
 from ptb.report import live as lives
-from ptb.report.dropout import draw_dropout
+from ptb.report.drawings import draw_dropout
 from ptb.report.live import Live, duration
 from ptb.report.one_run import next_steps, setting_table
 from ptb.report.tables import nearest

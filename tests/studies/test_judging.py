@@ -14,7 +14,7 @@ from ptb.models.language_model import build
 from ptb.report.texts import frame, picks
 from ptb.runs.run import Run, load_model
 from ptb.studies import judging
-from ptb.studies.judging import judge, judges
+from ptb.studies.judging import choose_judges, judge
 from ptb.training.train import train
 
 KINDS = ["rnn", "gru", "lstm", "transformer"]
@@ -81,8 +81,8 @@ def test_repetition_is_the_share_of_groups_that_stood_before(text, share):
 
 def test_the_judge_is_the_best_of_another_cell():
     settings = [make_setting(cell=cell) for cell in ("rnn", "gru", "gru", "rnn")]
-    assert judges(settings, [4.0, 2.0, 1.0, 3.0]) == [2, 3, 3, 2]
-    assert judges(settings[1:3], [2.0, 1.0]) == [-1, -1]
+    assert choose_judges(settings, [4.0, 2.0, 1.0, 3.0]) == [2, 3, 3, 2]
+    assert choose_judges(settings[1:3], [2.0, 1.0]) == [-1, -1]
 
 
 @pytest.fixture(scope="module")

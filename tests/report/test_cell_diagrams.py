@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from ptb.errors import SettingError
-from ptb.report.diagrams import draw_cell
+from ptb.report.cell_diagrams import draw_cell
 from ptb.report.display import alt_text
 
 NAMES = {

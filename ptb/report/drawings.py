@@ -1,17 +1,42 @@
-"""Drawings of where dropout acts: in a recurrent network over three steps, in a Transformer."""
+"""Drawings of how a text becomes rows and windows, and of where dropout acts."""
 
 from itertools import pairwise
 
 import matplotlib.pyplot as plt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from ptb.data.corpus import windows
 from ptb.models.cells import CELLS
 from ptb.setting import Setting
 
 DROPPED, KEPT = {"color": "tab:red", "ls": "--"}, {"color": "black", "ls": "-"}
 BOX = {"boxstyle": "round,pad=0.02,rounding_size=0.08", "fc": "#dbe7f3", "ec": "#44617b"}
+
+
+def draw_windows(text: str, batch_size: int, bptt: int, offset: int) -> Figure:
+    """A drawing of how a text becomes rows and windows, as `ptb.data.corpus.windows` cuts it."""
+    words = text.split()
+    cut = list(windows(torch.arange(len(words)), batch_size, bptt, offset))
+    rows = torch.cat([x for x, _ in cut]).T.tolist()  # (B, L), indices of words
+    figure, axes = plt.subplots(figsize=(9, 0.45 * batch_size + 1.2), layout="constrained")
+    for row, line in enumerate(rows):
+        for step, word in enumerate(line):
+            colour = plt.get_cmap("Pastel1")(step // bptt)  # one for each window
+            axes.add_patch(Rectangle((step, -row - 1), 1, 1, fc=colour, ec="white"))
+            axes.text(step + 0.5, -row - 0.5, words[word], ha="center", va="center", fontsize=9)
+        axes.text(-0.1, -row - 0.5, f"row {row + 1}", ha="right", va="center", fontsize=9)
+    for n, (x, _) in enumerate(cut):
+        axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
+    used = {word for line in rows for word in line}
+    rest = ", ".join(f"“{word}”" for n, word in enumerate(words) if n not in used)
+    note = f"read by no row this time: {rest}; the state goes from window to window along each row"
+    axes.text(0, -batch_size - 0.6, note, fontsize=8, color="dimgrey")
+    axes.set(xlim=(-0.8, len(rows[0])), ylim=(-batch_size - 0.8, 0.8))
+    axes.axis("off")
+    return figure
 
 
 def draw_dropout(setting: Setting) -> Figure:

@@ -1,11 +1,11 @@
-"""ptb.theory: the closed forms agree with sympy and autograd, and the checks reject wrong ones."""
+"""The closed forms agree with sympy and autograd, and the checks reject wrong ones."""
 
 import pytest
 import sympy as sp
 import torch
 
-from ptb.report import theory
-from ptb.report.theory import FORMS, SYMBOL, WEIGHTS, delta, g, h, h2, r, x, z
+from ptb.models import gru_gradients
+from ptb.models.gru_gradients import FORMS, SYMBOL, WEIGHTS, delta, g, h, h2, r, x, z
 
 TINY = 1e-12
 
@@ -23,53 +23,53 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_closed_form_is_what_sympy_finds(name):
-    assert theory.residual(name) == 0
+    assert gru_gradients.residual(name) == 0
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_chain_multiplies_to_the_closed_form(name):
-    product = delta * sp.prod(derivative for _, derivative in theory.chain(name))
+    product = delta * sp.prod(derivative for _, derivative in gru_gradients.chain(name))
     assert sp.expand(product - FORMS[name]) == 0
 
 
 def test_gradient_handed_on_to_the_first_step():
-    assert theory.residual("h_1", theory.STATE_FORM) == 0
-    assert theory.residual("h_1", delta * z) != 0  # the direct path alone is not all
+    assert gru_gradients.residual("h_1", gru_gradients.STATE_FORM) == 0
+    assert gru_gradients.residual("h_1", delta * z) != 0  # the direct path alone is not all
 
 
 def test_scalar_forms_agree_with_autograd():
-    assert max(theory.scalar_check().values()) < TINY
+    assert max(gru_gradients.scalar_check().values()) < TINY
 
 
 def test_vector_forms_agree_with_autograd():
-    found = theory.vector_check(inputs=4, hidden=6, seed=1)
+    found = gru_gradients.vector_check(inputs=4, hidden=6, seed=1)
     assert tuple(found) == WEIGHTS and max(found.values()) < TINY
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_wrong_forms_are_rejected(case):
     name, form = WRONG[case]
-    assert theory.residual(name, form) != 0
-    assert theory.scalar_check(draws=3, forms={name: form})[name] > 1e-3
+    assert gru_gradients.residual(name, form) != 0
+    assert gru_gradients.scalar_check(draws=3, forms={name: form})[name] > 1e-3
 
 
 def test_vector_check_rejects_a_wrong_form():
     def swapped(v):
-        forms = theory.vector_gradients(v)
+        forms = gru_gradients.vector_gradients(v)
         return forms | {"W_hr": forms["W_hr"].T}  # the same shape, the other convention
 
-    found = theory.vector_check(closed=swapped)
+    found = gru_gradients.vector_check(closed=swapped)
     assert found["W_hr"] > 1e-3 and found["W_xr"] < TINY
 
 
 def test_transposed_factor_holds_for_scalars_and_for_torchs_gru_alone():
-    assert theory.transposed_error(hidden=1) < TINY
-    assert theory.transposed_error(hidden=7) > 0.1
-    assert theory.transposed_error(hidden=7, reset="after") < TINY
+    assert gru_gradients.transposed_error(hidden=1) < TINY
+    assert gru_gradients.transposed_error(hidden=7) > 0.1
+    assert gru_gradients.transposed_error(hidden=7, reset="after") < TINY
 
 
 def test_torchs_gru_resets_after_the_product_and_has_the_exercises_z():
-    found = theory.reset_comparison()
+    found = gru_gradients.reset_comparison()
     assert max(after for _, after in found.values()) < TINY
     before = {case: difference for case, (difference, _) in found.items()}
     assert before.pop("random weights") > 0.01
@@ -77,13 +77,13 @@ def test_torchs_gru_resets_after_the_product_and_has_the_exercises_z():
 
 
 def test_torch_step_is_a_gru_cell_of_the_right_layout():
-    v = theory.random_step(3, 4)
+    v = gru_gradients.random_step(3, 4)
     shut = {"W_xz": torch.ones(3, 4).double() * 50, "x_2": torch.ones(3).double()}  # z_2 = 1
-    assert torch.allclose(theory.torch_step(v | shut), v["h_1"])  # so the step copies h_1
+    assert torch.allclose(gru_gradients.torch_step(v | shut), v["h_1"])  # so the step copies h_1
 
 
 def test_chain_latex_shows_symbols_then_values():
-    text = theory.chain_latex("W_xr")
+    text = gru_gradients.chain_latex("W_xr")
     assert text.startswith("$$") and text.endswith("$$") and text.count("&=") == 2
     assert r"\frac{\partial g_{2}}{\partial r_{2}} \cdot" in text
     assert r"\cdot r_{2} \left(1 - r_{2}\right) x_{2}" in text
