@@ -3,7 +3,7 @@
 from ptb.data.corpora import load
 from ptb.data.corpus import SPLITS
 from ptb.evaluation import inspection
-from ptb.evaluation.generation import generate, generate_rows
+from ptb.evaluation.generation import generate_rows
 from ptb.evaluation.perplexity import measure, perplexity, token_losses
 from ptb.models import plain
 from ptb.models.cells import parameter_count
@@ -27,7 +27,6 @@ from ptb.notebook import (
     vocabulary,
 )
 from ptb.paths import RECORDS, RUNS, relative
-from ptb.recipes import recipe
 from ptb.report import figures, inspection_figures, literature, tables, texts
 from ptb.report.cell_diagrams import draw_cell
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
@@ -39,7 +38,7 @@ from ptb.report.live import Live
 from ptb.report.model_table import model_table
 from ptb.report.one_run import next_steps, result, setting_table
 from ptb.runs.run import Run, load_model, run_folder
-from ptb.runs.table import find_runs, gather
+from ptb.runs.table import find_runs
 from ptb.setting import Setting, check_number
 from ptb.studies import trials
 from ptb.training.train import train
@@ -48,13 +47,12 @@ from ptb.training.trainer import check_device
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
     "after", "build", "bullets", "by_setting", "check", "check_device", "check_number",
-    "check_parameters", "choose_experiments", "choose_study", "continued", "counted", "draw_cell",
-    "draw_dropout", "draw_windows", "explore", "figures", "find_recurrent_runs", "find_run",
-    "find_runs", "gather", "generate", "generate_rows", "inspection", "inspection_figures",
+    "check_parameters", "choose_experiments", "choose_study", "continued", "counted",
+    "draw_cell", "draw_dropout", "draw_windows", "explore", "figures", "find_recurrent_runs",
+    "find_run", "find_runs", "generate_rows", "inspection", "inspection_figures",
     "is_published", "listed", "literature", "load", "load_model", "measure", "model_table",
     "neighbour_table", "next_steps", "paragraph", "parameter_count", "passage", "perplexity",
-    "plain", "read_sentence", "read_text", "recipe", "relative", "remeasure", "result",
-    "run_folder", "setting_table", "show", "signed", "source", "surprises", "table", "tables",
-    "texts", "title_page", "token_losses", "too_short", "train", "trials", "use_threads",
-    "vocabulary",
+    "plain", "read_sentence", "read_text", "relative", "remeasure", "result", "run_folder",
+    "setting_table", "show", "signed", "source", "surprises", "table", "tables", "texts",
+    "title_page", "token_losses", "too_short", "train", "trials", "use_threads", "vocabulary",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Word-level language models on Penn Treebank; this is the map.
 
 A module imports only from its own folder and from those above it in this list, which
-`tests/test_rooms.py` checks. Only `ptb.report` and `ptb.notebook` import matplotlib and seaborn.
+`tests/test_imports.py` checks. Only `ptb.report` and `ptb.notebook` import matplotlib and seaborn.
 
     setting, recipes    every choice of one run; the values that we recommend
     parameters          the names that a notebook's parameters may have

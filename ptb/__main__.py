@@ -4,6 +4,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ptb.errors import PlainError, SettingError, StudyError, meant
@@ -211,66 +212,73 @@ def student(options) -> int:
 
 
 # ---------------------------------------------------------------- the parser
+LAYOUT = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # keeps the examples' lines
+
+
 def parser() -> argparse.ArgumentParser:
-    formatter = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    main = argparse.ArgumentParser(
-        "python -m ptb", description=__doc__, epilog=EXAMPLES, **formatter
-    )
+    main = argparse.ArgumentParser("python -m ptb", description=__doc__, epilog=EXAMPLES, **LAYOUT)
     commands = main.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(function, example: str) -> argparse.ArgumentParser:
-        about = function.__doc__
-        added = commands.add_parser(
-            function.__name__,
-            help=about.splitlines()[0],
-            description=about,
-            epilog=f"example:\n  python -m ptb {example}",
-            **formatter,
-        )
-        added.set_defaults(command=function)
-        return added
-
-    one = command(train, "train --cell gru --dropout 0.25 --epochs 18")
+    one = add_command(commands, train, "train --cell gru --dropout 0.25 --epochs 18")
     one.add_argument("--study", help="the run's folder is runs/STUDY/RUN (default: by the corpus)")
     add_setting(one)
-    add_setting(command(trial, "trial --cell gru --dropout 0.4 --lr 20 --epochs 30"))
-
-    many = command(study, "study run dropout --workers 2")
-    many.add_argument("action", choices=["run", "report", "publish", "rebuild"])
-    many.add_argument("study", nargs="?", default="dropout", help="its name (default: dropout)")
-    many.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
-    many.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
-    many.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)"
-    )
-    many.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
-    many.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="of architectures: 3.1d")
-
-    later = command(adapt, "adapt beyond")
+    add_setting(add_command(commands, trial, "trial --cell gru --dropout 0.4 --lr 20 --epochs 30"))
+    add_study_options(add_command(commands, study, "study run dropout --workers 2"))
+    later = add_command(commands, adapt, "adapt beyond")
     later.add_argument("study", help="the name of a study in runs/")
     later.add_argument("runs", nargs="*", metavar="RUN", help="of its folders (default: all)")
+    add_command(commands, baselines, "baselines")
+    add_score_options(add_command(commands, score, 'score runs/dropout/NAME "the company said it"'))
+    example = 'sample runs/dropout/NAME --prompt "the company" --temperature 0.7'
+    add_sample_options(add_command(commands, sample, example))
+    add_command(commands, copies, "copies")
+    add_command(commands, student, "student")
+    return main
 
-    command(baselines, "baselines")
 
-    text = command(score, 'score runs/dropout/NAME "the company said it"')
-    text.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
-    text.add_argument("text", nargs="*", help="a sentence each (default: standard input, by line)")
-    text.add_argument(
+def add_command(commands, function: Callable, example: str) -> argparse.ArgumentParser:
+    """A command with the function's name, which its docstring describes."""
+    about = function.__doc__
+    added = commands.add_parser(
+        function.__name__,
+        help=about.splitlines()[0],
+        description=about,
+        epilog=f"example:\n  python -m ptb {example}",
+        **LAYOUT,
+    )
+    added.set_defaults(command=function)
+    return added
+
+
+def add_study_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=["run", "report", "publish", "rebuild"])
+    parser.add_argument("study", nargs="?", default="dropout", help="its name (default: dropout)")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)"
+    )
+    parser.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
+    parser.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="of architectures: 3.1d")
+
+
+def add_score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument(
+        "text", nargs="*", help="a sentence each (default: standard input, by line)"
+    )
+    parser.add_argument(
         "--independent",
         action="store_true",
         help="the sentences do not follow one another; before RUN or behind the text",
     )
 
-    writer = command(sample, 'sample runs/dropout/NAME --prompt "the company" --temperature 0.7')
-    writer.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
-    writer.add_argument("--prompt", default="", help="its first words (default: none)")
-    writer.add_argument("--temperature", type=float, default=1.0, help="(default: 1.0)")
-    writer.add_argument("--length", type=int, default=40, help="words to write (default: 40)")
-    writer.add_argument("--seed", type=int, default=1, help="(default: 1)")
 
-    command(copies, "copies")
-    command(student, "student")
-    return main
+def add_sample_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a finished run's folder")
+    parser.add_argument("--prompt", default="", help="its first words (default: none)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="(default: 1.0)")
+    parser.add_argument("--length", type=int, default=40, help="words to write (default: 40)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
 
 
 def main(arguments: list[str] | None = None) -> int:

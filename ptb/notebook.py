@@ -19,6 +19,7 @@ from ptb.errors import RunError, SettingError, meant
 from ptb.evaluation.analysis import neighbours, surprise
 from ptb.evaluation.generation import encode, generate
 from ptb.evaluation.perplexity import measure, sliding_losses, summary
+from ptb.models.cells import CELLS
 from ptb.parameters import check_parameters
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.recipes import FOUR, recipe
@@ -53,12 +54,10 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
     chosen = {name: names[name] for name in FIELDS if name in names}
     first = [chosen.pop(name, None) for name in ("cell", "dropout", "corpus")]
     setting = recipe(*first, **chosen)
-    return replace(setting, corpus=_recorded(setting.corpus))
-
-
-def _recorded(corpus: str) -> str:
-    """The corpus as a record names it: a folder of your own as seen from the repository's root."""
-    return corpus if corpus in CORPORA else relative(find_folder(corpus))
+    if setting.corpus in CORPORA:
+        return setting
+    # records name a folder of your own as it is seen from the repository's root
+    return replace(setting, corpus=relative(find_folder(setting.corpus)))
 
 
 def use_threads(threads: int | None) -> None:
@@ -67,7 +66,7 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(check_number("threads", int, threads))
 
 
-# ---------------------------------------------------------------- tables and figures
+# ---------------------------------------------------------------- the runs of a report
 def title_page(
     title: str | None,
     authors: str | None,
@@ -102,22 +101,16 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
         folder = RECORDS / "dropout"
         table = four_settings(gather(find_runs(folder)))
     if table.empty:
-        reason = "; ".join([*left_out(folder), *_other_runs(folder)]) or _train_first(folder.name)
+        # without faults, but diverged or of none of the four settings
+        others = [run for run in find_runs(folder) if not faults(run)]
+        lines = [f"{run.folder.name}: {run.metrics['status']}" for run in others]
+        known = {"dropout", "demo", *(path.name for path in RUNS.glob("*/"))} - {folder.name}
+        reason = "; ".join([*left_out(folder), *lines])
+        reason = reason or f"train first; {meant(folder.name, sorted(known))}"
         raise SettingError(f"no finished run of the four settings in {folder}: {reason}")
     owner = "the published study" if is_published(table) else "your own study"
     whose = f"The runs are {owner}: {len(table)} of {len(FOUR)}, from `{relative(folder)}`."
     return table, whose + _lacking(table, folder)
-
-
-def _other_runs(folder: Path) -> list[str]:
-    """A line for each run without faults: it diverged, or is none of the four settings."""
-    good = [run for run in find_runs(folder) if not faults(run)]
-    return [f"{run.folder.name}: {run.metrics['status']}" for run in good]
-
-
-def _train_first(study: str) -> str:
-    known = {"dropout", "demo", *(path.name for path in RUNS.glob("*/"))} - {study}
-    return f"train first; {meant(study, sorted(known))}"
 
 
 def is_published(table: pd.DataFrame) -> bool:
@@ -129,7 +122,7 @@ def _lacking(table: pd.DataFrame, folder: Path) -> str:
     """What a report says of the settings that are missing and of runs that it leaves out."""
     there = set(zip(table["cell"], table["dropout"] > 0, strict=True))
     missing = [
-        f"{cell.upper()} {'with' if dropout else 'without'} dropout"
+        f"{CELLS[cell].title} {'with' if dropout else 'without'} dropout"
         for cell, dropout in FOUR
         if (cell, dropout > 0) not in there
     ]
@@ -157,14 +150,11 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
         raise SettingError(f"no finished run of the second exercise in {folder}: {reason}")
     owner = "the published study" if is_published(table) else "your own study"
     whose = f"The runs are {owner}, from `{relative(folder)}`."
-    missing = _not_run(largest(table))
-    whose += f" Not trained{_at(table)}: {', '.join(missing)}." if missing else ""
+    if missing := _not_run(largest(table)):
+        scale = largest(table)["scale"].iloc[0]
+        size = "full size" if scale == 1 else f"scale {scale:g}"
+        whose += f" Not trained at {size}: {', '.join(missing)}."
     return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
-
-
-def _at(table: pd.DataFrame) -> str:
-    scale = largest(table)["scale"].iloc[0]
-    return " at full size" if scale == 1 else f" at scale {scale:g}"
 
 
 def _not_run(table: pd.DataFrame) -> list[str]:

@@ -1,4 +1,4 @@
-"""What several rooms' tests need: a tiny corpus, a tiny setting, Penn Treebank if it is here."""
+"""What several folders' tests need: a tiny corpus and setting, Penn Treebank if it is here."""
 
 import os
 import random

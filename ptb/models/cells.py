@@ -59,7 +59,7 @@ def gru_step(
 
 
 class Cell(NamedTuple):
-    """What the house knows of a recurrent cell.
+    """A recurrent cell: its sizes, its equations, and their fast versions.
 
     gates is the number of blocks of H rows in the input matrix and its bias, recurrent that in the
     recurrent matrix and its bias: as many, unless the gates do not see the state. states names what

@@ -27,7 +27,7 @@ JUDGED = "judged.json"  # written once there are other runs to judge by
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside path and renames: path is the old file or the new, whole.
 
-    Raises RunError where there is no room, no permission or no folder.
+    Raises RunError where there is no space, no permission or no folder.
     """
     # a name that nobody can guess, in a mode that follows no link: else who may write to the
     # folder could have any file of ours overwritten
@@ -40,7 +40,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     except OSError as error:
         with suppress(OSError):
-            partial.unlink()  # what little room there is should be free
+            partial.unlink()  # what little space there is should be free
         raise unwritable(path, error) from None
 
 

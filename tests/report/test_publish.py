@@ -22,7 +22,7 @@ TINY = recipe("lstm", 0.0, "embedded", hidden=4, embedding=4, epochs=2)
 
 
 @pytest.fixture
-def rooms(tmp_path, monkeypatch):
+def places(tmp_path, monkeypatch):
     """Folders of one's own for runs and records; nothing is rebuilt."""
     monkeypatch.setattr(publishing, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(publishing, "RECORDS", tmp_path / "records")
@@ -40,93 +40,95 @@ def finish(setting, folder):
             (folder / setting.name / name).write_text(content)
 
 
-def test_the_main_study_is_published_whole_and_no_study_without_a_run(rooms, monkeypatch):
+def test_the_main_study_is_published_whole_and_no_study_without_a_run(places, monkeypatch):
     other = replace(TINY, seed=2)
     for name in ("dropout", "demo"):
         monkeypatch.setitem(STUDIES, name, [TINY, other])
-    finish(TINY, rooms / "runs" / "dropout")
+    finish(TINY, places / "runs" / "dropout")
     with pytest.raises(StudyError, match=f"not finished: {other.name} is still to train"):
         publish("dropout")
     with pytest.raises(StudyError, match="is still to train"):
         publish("demo")
-    assert not (rooms / "records").exists()
+    assert not (places / "records").exists()
 
 
-def test_a_study_is_published_as_it_grows(rooms, monkeypatch, capsys):
+def test_a_study_is_published_as_it_grows(places, monkeypatch, capsys):
     other = replace(TINY, seed=2)
     monkeypatch.setitem(STUDIES, "demo", [TINY, other])
-    finish(TINY, rooms / "runs" / "demo")
+    finish(TINY, places / "runs" / "demo")
     publish("demo")
     assert f"{other.name} is still to train" in capsys.readouterr().out
-    shutil.rmtree(rooms / "runs")
-    finish(other, rooms / "runs" / "demo")
+    shutil.rmtree(places / "runs")
+    finish(other, places / "runs" / "demo")
     publish("demo")
-    published = {path.name for path in (rooms / "records" / "demo").iterdir()}
+    published = {path.name for path in (places / "records" / "demo").iterdir()}
     assert published == {TINY.name, other.name}
 
 
 @pytest.mark.parametrize(("name", "left"), [("dropout", set()), ("long", {"weights.safetensors"})])
-def test_publishing_copies_the_records_and_of_one_study_the_weights(name, left, rooms, monkeypatch):
+def test_publishing_copies_the_records_and_of_one_study_the_weights(
+    name, left, places, monkeypatch
+):
     monkeypatch.setitem(STUDIES, name, [TINY])
-    finish(TINY, rooms / "runs" / name)
-    (rooms / "runs" / name / ADAPTED).write_text("[]")
+    finish(TINY, places / "runs" / name)
+    (places / "runs" / name / ADAPTED).write_text("[]")
     publish(name)
-    assert (rooms / "records" / name / ADAPTED).read_text() == "[]"
-    published = {p.name for p in (rooms / "records" / name / TINY.name).iterdir()}
+    assert (places / "records" / name / ADAPTED).read_text() == "[]"
+    published = {p.name for p in (places / "records" / name / TINY.name).iterdir()}
     assert published == {*PUBLISHED, JUDGED} - left
 
 
-def test_damaged_records_are_named_and_what_was_published_stays(rooms, monkeypatch):
+def test_damaged_records_are_named_and_what_was_published_stays(places, monkeypatch):
     monkeypatch.setitem(STUDIES, "demo", [TINY])
-    finish(TINY, rooms / "runs" / "demo")
+    finish(TINY, places / "runs" / "demo")
     publish("demo")
-    history = rooms / "runs" / "demo" / TINY.name / "history.csv"
+    history = places / "runs" / "demo" / TINY.name / "history.csv"
     whole = history.read_text()
     history.write_text(whole[: len(whole) // 2])
     with pytest.raises(StudyError, match=f"can't be published: {TINY.name}: history.csv is damag"):
         publish("demo")
-    assert (rooms / "records" / "demo" / TINY.name / "history.csv").read_text() == whole
+    assert (places / "records" / "demo" / TINY.name / "history.csv").read_text() == whole
 
 
-def test_a_copy_that_fails_half_way_leaves_what_was_published(rooms, monkeypatch):
+def test_a_copy_that_fails_half_way_leaves_what_was_published(places, monkeypatch):
     def full(source, target, **options):
         raise OSError("no space left")
 
     monkeypatch.setitem(STUDIES, "demo", [TINY])
-    finish(TINY, rooms / "runs" / "demo")
+    finish(TINY, places / "runs" / "demo")
     publish("demo")
     with monkeypatch.context() as broken, pytest.raises(OSError, match="no space left"):
         broken.setattr("shutil.copyfile", full)
         publish("demo")
-    assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()
+    assert (places / "records" / "demo" / TINY.name / "metrics.json").exists()
     publish("demo")
-    assert [path.name for path in (rooms / "records").iterdir()] == ["demo"]
+    assert [path.name for path in (places / "records").iterdir()] == ["demo"]
 
 
-def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(rooms):
+def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(places):
     with pytest.raises(StudyError, match="no run of demo is there: python -m ptb study run demo"):
         report("demo")
 
 
-def test_a_run_that_diverged_at_once_is_complete_and_published(rooms, monkeypatch):
+def test_a_run_that_diverged_at_once_is_complete_and_published(places, monkeypatch):
     monkeypatch.setitem(STUDIES, "demo", [TINY])
-    folder = rooms / "runs" / "demo" / TINY.name
+    folder = places / "runs" / "demo" / TINY.name
     with Run(folder).writing(TINY) as run:
         metrics = {"status": "diverged", "reason": "loss nan", "best_epoch": None}
         run.finish(metrics | {"parameters": 7, "floor": {}, "types": 9})
     (folder / "train.ipynb").write_text("executed")
     publish("demo")
-    assert (rooms / "records" / "demo" / TINY.name / "metrics.json").exists()
+    assert (places / "records" / "demo" / TINY.name / "metrics.json").exists()
 
 
-def test_publishing_takes_any_scale_and_no_weights(rooms):
-    folder = rooms / "runs" / "architectures"
+def test_publishing_takes_any_scale_and_no_weights(places):
+    folder = places / "runs" / "architectures"
     for setting in all_settings("ptb", 0.1):
         finish(setting, folder)
     finish(FULL["3.2a"], folder)
     finish(Setting(), folder)  # of another study
     publish("architectures")
-    published = {path.name: path for path in (rooms / "records" / "architectures").iterdir()}
+    published = {path.name: path for path in (places / "records" / "architectures").iterdir()}
     assert len(published) == 17 and Setting().name not in published
     files = {path.name for path in published[FULL["3.2a"].name].iterdir()}
     assert files == {*PUBLISHED, JUDGED} - {"weights.safetensors"}
@@ -158,12 +160,12 @@ def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(tmp_path,
     assert [page.read_text() for page in pages] == ["old, with its tables"] * 2
 
 
-def test_a_missing_experiment_is_named_and_the_others_published(rooms, capsys):
+def test_a_missing_experiment_is_named_and_the_others_published(places, capsys):
     for setting in all_settings("ptb", 0.1)[1:]:
-        finish(setting, rooms / "runs" / "architectures")
+        finish(setting, places / "runs" / "architectures")
     publish("architectures")
     assert "architectures is not finished: 3.1a is still to train" in capsys.readouterr().out
-    assert len(list((rooms / "records" / "architectures").iterdir())) == 15
+    assert len(list((places / "records" / "architectures").iterdir())) == 15
 
 
 def test_the_table_of_experiments_does_without_a_solution_where_all_runs_are_scaled(

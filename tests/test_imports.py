@@ -11,7 +11,7 @@ import pytest
 import ptb
 from ptb.paths import ROOT
 
-# From top to bottom, as in `ptb.__doc__`: a module imports from its own room and those above.
+# From top to bottom, as in `ptb.__doc__`: a module imports from its own folder and those above.
 ORDER = (
     "ptb",
     "ptb.data",
@@ -22,7 +22,7 @@ ORDER = (
     "ptb.studies",
     "ptb.report",
 )
-DOORS = ("ptb.notebook", "ptb.__main__")  # below all rooms: nothing in a room imports them
+ENTRY_POINTS = ("ptb.notebook", "ptb.__main__")  # nothing in a folder imports them
 TOP = {"ptb.errors", "ptb.paths", "ptb.setting", "ptb.recipes", "ptb.parameters"}
 DRAWING = {"matplotlib", "seaborn"}
 MAY_DRAW = ("ptb.report", "ptb.notebook", "ptb_utils")
@@ -52,9 +52,9 @@ def imported(source: str) -> set[str]:
 
 def rank(name: str) -> int:
     """How far down a module is, or something that is imported from it."""
-    if any(name == door or name.startswith(f"{door}.") for door in DOORS):
+    if any(name == entry or name.startswith(f"{entry}.") for entry in ENTRY_POINTS):
         return len(ORDER)
-    return ORDER.index(room if (room := ".".join(name.split(".")[:2])) in ORDER else "ptb")
+    return ORDER.index(folder if (folder := ".".join(name.split(".")[:2])) in ORDER else "ptb")
 
 
 def against_the_order(module: str, source: str) -> list[str]:
@@ -68,17 +68,17 @@ def drawing(source: str) -> set[str]:
     return DRAWING & {name.split(".")[0] for name in imported(source)}
 
 
-def test_every_module_is_in_a_room():
-    rooms = {name for name in MODULES if MODULES[name].name == "__init__.py"}
-    assert rooms == set(ORDER)
-    at_the_top = {name for name in MODULES if name.count(".") == 1} - rooms
-    assert at_the_top == TOP | set(DOORS)
+def test_every_module_is_in_a_folder():
+    folders = {name for name in MODULES if MODULES[name].name == "__init__.py"}
+    assert folders == set(ORDER)
+    at_the_top = {name for name in MODULES if name.count(".") == 1} - folders
+    assert at_the_top == TOP | set(ENTRY_POINTS)
 
 
-def test_the_map_names_every_room_in_order():
+def test_the_map_names_every_folder_in_order():
     lines = ptb.__doc__.splitlines()
     named = [line.split()[0] for line in lines if line.startswith("    ") and "/  " in line]
-    assert named == [f"{room.removeprefix('ptb.')}/" for room in ORDER[1:]]
+    assert named == [f"{folder.removeprefix('ptb.')}/" for folder in ORDER[1:]]
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -112,11 +112,11 @@ def test_the_check_sees_a_figure_inside_a_function():
 
 TRAIN = """
 import sys
-import ptb.__main__ as door
+import ptb.__main__ as command_line
 from pathlib import Path
 import ptb.runs.run
 ptb.runs.run.RUNS = Path(sys.argv.pop(1))
-status = door.main(sys.argv[1:])
+status = command_line.main(sys.argv[1:])
 loaded = [name for name in ("matplotlib", "seaborn", "IPython") if name in sys.modules]
 print("loaded:", *loaded)
 sys.exit(status)
