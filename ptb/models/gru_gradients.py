@@ -13,8 +13,8 @@ import sympy as sp
 import torch
 from torch import nn
 
-WEIGHTS = ("W_xz", "W_hz", "W_xg", "W_hg", "W_xr", "W_hr")  # in the exercise's order, (a) to (f)
-QUANTITIES = ("x_2", "h_1", "delta", *WEIGHTS, "z_2", "g_2", "r_2", "h_2")
+MATRICES = ("W_xz", "W_hz", "W_xg", "W_hg", "W_xr", "W_hr")  # in the exercise's order, (a) to (f)
+QUANTITIES = ("x_2", "h_1", "delta", *MATRICES, "z_2", "g_2", "r_2", "h_2")
 SYMBOL = {name: sp.Symbol(name, real=True) for name in QUANTITIES}
 x, h, delta, W_xz, W_hz, W_xg, W_hg, W_xr, W_hr, z, g, r, h2 = SYMBOL.values()
 
@@ -89,14 +89,14 @@ def random_step(inputs, hidden, seed=0):
     """Random x_2 (I,), h_1 and delta (H,), W_x. (I, H) and W_h. (H, H), float64, by name."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {"x_2": (inputs,), "h_1": (hidden,), "delta": (hidden,)}
-    shapes |= {w: (inputs if w[2] == "x" else hidden, hidden) for w in WEIGHTS}
+    shapes |= {w: (inputs if w[2] == "x" else hidden, hidden) for w in MATRICES}
     return {
         name: torch.randn(shape, generator=generator, dtype=torch.float64)
         for name, shape in shapes.items()
     }
 
 
-def gru_step(v, reset="before"):
+def exercise_step(v, reset="before"):
     """h_2, z_2, g_2, r_2, each (H,), from the named tensors `v` of random_step.
 
     reset="before" the product with W_hg is the exercise's; "after" it is torch's and cuDNN's.
@@ -111,14 +111,14 @@ def gru_step(v, reset="before"):
 
 def autograd_gradients(v, reset="before"):
     """d eps_2 / d W for the six weights as autograd finds them, eps_2 = delta . h_2."""
-    leaves = {name: v[name].clone().requires_grad_() for name in WEIGHTS}
-    error = v["delta"] @ gru_step(v | leaves, reset)[0]
-    return dict(zip(WEIGHTS, torch.autograd.grad(error, list(leaves.values())), strict=True))
+    leaves = {name: v[name].clone().requires_grad_() for name in MATRICES}
+    error = v["delta"] @ exercise_step(v | leaves, reset)[0]
+    return dict(zip(MATRICES, torch.autograd.grad(error, list(leaves.values())), strict=True))
 
 
 def scalar_gradients(v, forms=FORMS):
     """The scalar closed forms `forms` at the numbers `v` (I = H = 1), each as a (1, 1) tensor."""
-    h2, z, g, r = gru_step(v)
+    h2, z, g, r = exercise_step(v)
     values = [t.reshape(1, 1) for t in (*v.values(), z, g, r, h2)]  # in the order of QUANTITIES
     return {name: sp.lambdify(SYMBOL.values(), form)(*values) for name, form in forms.items()}
 
@@ -126,7 +126,7 @@ def scalar_gradients(v, forms=FORMS):
 def vector_gradients(v):
     """The six closed forms in vectors: for a = W^T u, d eps / d W = u (d eps / d a)^T."""
     x, h, delta = v["x_2"], v["h_1"], v["delta"]  # (I,), (H,), (H,)
-    _, z, g, r = gru_step(v)
+    _, z, g, r = exercise_step(v)
     u_z = delta * (h - g) * z * (1 - z)  # (H,), the error at the argument of z_2
     u_g = delta * (1 - z) * (1 - g**2)  # (H,), of g_2: the v of the text
     u_r = (v["W_hg"] @ u_g) * h * r * (1 - r)  # (H,), of r_2: W_hg itself, not its transpose
@@ -162,7 +162,7 @@ def transposed_error(hidden, reset="before", inputs=5, seed=0):
     The true factor for reset="before" is (W_hg v) * h_1, and v * (W_hg^T h_1) for reset="after".
     """
     v = random_step(inputs, hidden, seed)
-    _, z, g, r = gru_step(v, reset)
+    _, z, g, r = exercise_step(v, reset)
     u_g = v["delta"] * (1 - z) * (1 - g**2)
     wrong = torch.outer(v["x_2"], u_g * (v["W_hg"].T @ v["h_1"]) * r * (1 - r))
     true = autograd_gradients(v, reset)["W_xr"]
@@ -197,7 +197,7 @@ def reset_comparison(hidden=6, inputs=5, seed=0):
     }
     return {
         name: tuple(
-            (gru_step(case, reset)[0] - torch_step(case)).abs().max().item()
+            (exercise_step(case, reset)[0] - torch_step(case)).abs().max().item()
             for reset in ("before", "after")
         )
         for name, case in cases.items()

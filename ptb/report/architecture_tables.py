@@ -95,7 +95,7 @@ def seconds_note(runs: pd.DataFrame) -> str:
     return f" Seconds are to be compared on one device alone ({said})."
 
 
-def beside(table: pd.DataFrame) -> pd.DataFrame:
+def solution_and_ours(table: pd.DataFrame) -> pd.DataFrame:
     """What the solution reports, beside ours: of runs at full size on Penn Treebank that ended."""
     rows = []
     for _, row in ended(table).iterrows():

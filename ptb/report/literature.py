@@ -22,7 +22,7 @@ def best_published() -> list[dict]:
     return best.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records")
 
 
-def beside() -> pd.DataFrame:
+def published_and_ours() -> pd.DataFrame:
     """Valid / test perplexity of the four settings, published, by the quick and the long recipes.
 
     Behind our own, in brackets, minutes of training.

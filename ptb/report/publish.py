@@ -17,7 +17,7 @@ from ptb.report import figures
 from ptb.report.architecture_runs import experiments, largest
 from ptb.report.architecture_tables import results
 from ptb.report.figures import label
-from ptb.report.literature import beside, beyond
+from ptb.report.literature import beyond, published_and_ours
 from ptb.report.tables import markdown, minutes, readme_results, recorded
 from ptb.runs.files import WEIGHTS, write_atomically
 from ptb.runs.run import Run
@@ -192,7 +192,7 @@ def _papermill(setting: Setting) -> str:
 
 PAGE_TABLES = {  # by the name in the marks
     "results": lambda: readme_results(recorded(MAIN)),
-    "published": lambda: markdown(beside()),
+    "published": lambda: markdown(published_and_ours()),
     "commands": lambda: markdown(training_commands()),
     "beyond": lambda: markdown(beyond(RECORDS / "beyond")),
     "experiments": lambda: markdown(

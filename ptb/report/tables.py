@@ -143,8 +143,8 @@ def seeds(studies: tuple[str, ...] = ("dropout", "long", "seeds")) -> pd.DataFra
     )
 
 
-def steps(folder) -> pd.DataFrame:
-    """A row a step of the ablation: validation / test perplexity of each cell's.
+def variants(folder) -> pd.DataFrame:
+    """A row a variant of the model: validation / test perplexity of each cell's.
 
     In brackets validation's change in percent: tying against the exercise's model, the others
     against the tied one. A run that is not there is a dash.
@@ -152,13 +152,13 @@ def steps(folder) -> pd.DataFrame:
     there = {row["run"].setting: row for row in gather(find_runs(folder)).to_dict("records")}
     columns = {}
     for cell in ablation.ABLATED:
-        plain, tied, *more = [there.get(setting) for setting in ablation.steps(cell).values()]
+        plain, tied, *more = [there.get(setting) for setting in ablation.variants(cell).values()]
         pairs = [(None, plain), (plain, tied), *((tied, row) for row in more)]
-        columns[CELLS[cell].title] = [_step(before, row) for before, row in pairs]
-    return pd.DataFrame({"model": list(ablation.steps("lstm"))} | columns)
+        columns[CELLS[cell].title] = [_variant(before, row) for before, row in pairs]
+    return pd.DataFrame({"model": list(ablation.variants("lstm"))} | columns)
 
 
-def _step(before: dict | None, row: dict | None) -> str:
+def _variant(before: dict | None, row: dict | None) -> str:
     if not row:
         return "–"
     text = f"{row['valid']:.2f} / {row['test']:.2f}"

@@ -199,8 +199,7 @@ class Run:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            reason = error.strerror or error
-            raise RunError(f"{path} can't be deleted: {reason}") from None
+            raise RunError(f"{path} can't be deleted: {error.strerror or error}") from None
 
     def _write(self, name: str, content: bytes) -> None:
         if self._me and self._me != self._writer():

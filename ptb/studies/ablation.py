@@ -11,10 +11,10 @@ from ptb.recipes import recipe
 from ptb.setting import Setting
 
 ABLATED = ("lstm", "gru")
-DROPOUT, EPOCHS = 0.2, 10  # of every step of the ablation
+DROPOUT, EPOCHS = 0.2, 10  # of every variant
 
 
-def steps(cell: str) -> dict[str, Setting]:
+def variants(cell: str) -> dict[str, Setting]:
     """The settings of a cell's ablation, by what each one adds."""
     plain = recipe(cell, DROPOUT, weight_decay=1e-5, epochs=EPOCHS)
     tied = replace(plain, tied=True)
@@ -26,7 +26,7 @@ def steps(cell: str) -> dict[str, Setting]:
 
 
 def _finalist(cell: str, **choices) -> Setting:
-    tied = list(steps(cell).values())[1]
+    tied = list(variants(cell).values())[1]
     return replace(tied, **choices)
 
 

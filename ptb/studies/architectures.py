@@ -8,8 +8,8 @@ from ptb.setting import Setting
 _COMMON = {"corpus": "ptb", "bptt": 35, "epochs": 20, "seed": 1111, "clip": 0.25}
 _COMMON |= {"schedule": "hold", "decay": 1.0}  # a constant rate
 _RECURRENT = {"layers": 2, "hidden": 512, "batch_size": 128, "biases": 1, "initial": "exercise"}
-_RNN = {"cell": "rnn", "dropout": 0.2}
-_GRU = {"cell": "gru", "dropout": 0.5, "reset": "before"}
+_RNN_CHOICES = {"cell": "rnn", "dropout": 0.2}
+_GRU_CHOICES = {"cell": "gru", "dropout": 0.5, "reset": "before"}
 _ADAM = {"optimiser": "adamw", "lr": 1e-3}  # without weight decay: Adam
 
 
@@ -29,17 +29,17 @@ def _transformer(experiment: str, hidden: int, layers: int, dropout: float) -> S
 
 
 _SETTINGS = (
-    _recurrent("3.1a", _RNN, lr=1.0),
-    _recurrent("3.1b", _RNN, lr=1.0, batch_size=20),
-    _recurrent("3.1c", _RNN, lr=10.0),
-    _recurrent("3.1d", _RNN, _ADAM),
-    _recurrent("3.1e", _RNN, _ADAM, lr=1e-4),
-    _recurrent("3.2a", _GRU, _ADAM),
-    _recurrent("3.2b", _GRU, lr=10.0),
-    _recurrent("3.2c", _GRU, _ADAM, batch_size=20),
-    _recurrent("3.3a", _GRU, _ADAM, hidden=256, dropout=0.8),
-    _recurrent("3.3b", _GRU, _ADAM, hidden=2048),
-    _recurrent("3.3c", _GRU, _ADAM, layers=4),
+    _recurrent("3.1a", _RNN_CHOICES, lr=1.0),
+    _recurrent("3.1b", _RNN_CHOICES, lr=1.0, batch_size=20),
+    _recurrent("3.1c", _RNN_CHOICES, lr=10.0),
+    _recurrent("3.1d", _RNN_CHOICES, _ADAM),
+    _recurrent("3.1e", _RNN_CHOICES, _ADAM, lr=1e-4),
+    _recurrent("3.2a", _GRU_CHOICES, _ADAM),
+    _recurrent("3.2b", _GRU_CHOICES, lr=10.0),
+    _recurrent("3.2c", _GRU_CHOICES, _ADAM, batch_size=20),
+    _recurrent("3.3a", _GRU_CHOICES, _ADAM, hidden=256, dropout=0.8),
+    _recurrent("3.3b", _GRU_CHOICES, _ADAM, hidden=2048),
+    _recurrent("3.3c", _GRU_CHOICES, _ADAM, layers=4),
     _transformer("3.4a", hidden=512, layers=6, dropout=0.1),
     _transformer("3.4b", hidden=512, layers=2, dropout=0.1),
     _transformer("3.4c", hidden=2048, layers=2, dropout=0.4),

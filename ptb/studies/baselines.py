@@ -18,7 +18,7 @@ from ptb.runs.files import write_json
 
 BASELINES = ROOT / "report" / "baselines.json"
 ORDERS = {2: "bigram", 5: "5-gram"}
-SIZES, WEIGHTS = (100, 200, 500, 1000), (0.05, 0.1, 0.15, 0.2)
+CACHE_SIZES, CACHE_WEIGHTS = (100, 200, 500, 1000), (0.05, 0.1, 0.15, 0.2)
 
 
 def baselines(corpus: Corpus) -> list[dict]:
@@ -39,7 +39,7 @@ def _with_cache(name: str, losses: dict[str, Tensor], corpus: Corpus) -> dict:
     start = time.perf_counter()
     tried = {
         (size, weight): cached(losses["valid"], corpus["valid"], size, weight).mean().item()
-        for size, weight in product(SIZES, WEIGHTS)
+        for size, weight in product(CACHE_SIZES, CACHE_WEIGHTS)
     }
     size, weight = min(tried, key=tried.get)
     both = {split: cached(losses[split], corpus[split], size, weight) for split in SPLITS[1:]}

@@ -14,7 +14,7 @@ STUDIES = {
     "overfitting": OVERFITTING,
     "half": [recipe(cell, 0.5) for cell in ("lstm", "gru")],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
-    "ablation": [s for cell in ablation.ABLATED for s in ablation.steps(cell).values()],
+    "ablation": [s for cell in ablation.ABLATED for s in ablation.variants(cell).values()],
     "beyond": ablation.FINALISTS,
     "architectures": all_settings("ptb"),
     "demo-architectures": all_settings("embedded", DEMO),

@@ -5,7 +5,7 @@ import sympy as sp
 import torch
 
 from ptb.models import gru_gradients
-from ptb.models.gru_gradients import FORMS, SYMBOL, WEIGHTS, delta, g, h, h2, r, x, z
+from ptb.models.gru_gradients import FORMS, MATRICES, SYMBOL, delta, g, h, h2, r, x, z
 
 TINY = 1e-12
 
@@ -21,12 +21,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", MATRICES)
 def test_closed_form_is_what_sympy_finds(name):
     assert gru_gradients.residual(name) == 0
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", MATRICES)
 def test_chain_multiplies_to_the_closed_form(name):
     product = delta * sp.prod(derivative for _, derivative in gru_gradients.chain(name))
     assert sp.expand(product - FORMS[name]) == 0
@@ -43,7 +43,7 @@ def test_scalar_forms_agree_with_autograd():
 
 def test_vector_forms_agree_with_autograd():
     found = gru_gradients.vector_check(inputs=4, hidden=6, seed=1)
-    assert tuple(found) == WEIGHTS and max(found.values()) < TINY
+    assert tuple(found) == MATRICES and max(found.values()) < TINY
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -97,7 +97,9 @@ def test_a_stopped_run_is_shown_and_not_ranked(tmp_path):
     assert records.shown(runs.loc["3.4d"]) == "3.4d (90.0 when stopped after epoch 2)"
     assert records.described(runs.loc["3.4d"]).endswith("6×1024, Adam 1e-4, B 128, p 0.1, stopped")
     assert set(records.best_of_each(runs)["tag"]) == {"3.1b", "3.2c", "3.4a"}
-    assert "3.4d" not in records.ended(runs).index and "3.4d" not in set(tables.beside(runs)["run"])
+    assert "3.4d" not in records.ended(runs).index and "3.4d" not in set(
+        tables.solution_and_ours(runs)["run"]
+    )
     assert "3.4d" not in set(tables.qualities(runs)["run"])
 
 
@@ -167,11 +169,11 @@ def test_the_solutions_figures_are_beside_runs_like_its_own_alone(tmp_path):
     assert "solution" not in tables.results(make_study(tmp_path, scale=0.5))
     make_experiment(tmp_path / "embedded", replace(FULL["3.1a"], corpus="embedded"), 99.0)
     table = records.experiments(tmp_path / "embedded")
-    assert "solution" not in tables.results(table) and tables.beside(table).empty
+    assert "solution" not in tables.results(table) and tables.solution_and_ours(table).empty
 
 
 def test_all_that_the_solution_reports_is_beside_ours(tmp_path):
-    rows = tables.beside(make_study(tmp_path, but(a2=121.242))).set_index("run")
+    rows = tables.solution_and_ours(make_study(tmp_path, but(a2=121.242))).set_index("run")
     assert len(rows) == 15
     ours, theirs = ["121.2", "100.0", "30"], ["110.2 (17)", "64.1", "852"]
     assert list(rows.loc["3.2a", ["best valid", "train, end", "s"]]) == ours
@@ -193,7 +195,7 @@ def test_runs_that_diverged_are_rows_too(tmp_path):
     assert (row["best"], row["valid"], row["s"]) == ("–/20*", "–", "–")
     assert "*: it diverged" in tables.results_caption(table)
     assert "3.1c" not in records.largest(table).index
-    assert tables.beside(table).set_index("run").loc["3.1c", "ours / theirs"] == "–"
+    assert tables.solution_and_ours(table).set_index("run").loc["3.1c", "ours / theirs"] == "–"
 
 
 def test_a_table_by_epoch_has_every_run(tmp_path):

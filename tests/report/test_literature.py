@@ -7,7 +7,7 @@ import pytest
 from test_run import analysed, measured, parameters, row
 
 from ptb.report import literature
-from ptb.report.literature import beside, best_published, beyond
+from ptb.report.literature import best_published, beyond, published_and_ours
 from ptb.report.tables import recorded
 from ptb.runs.files import write_json
 from ptb.runs.run import Run
@@ -15,7 +15,7 @@ from ptb.runs.table import ADAPTED
 from ptb.studies import ablation
 from ptb.studies.named import STUDIES
 
-PLAIN = {cell: next(iter(ablation.steps(cell).values())) for cell in ablation.ABLATED}
+PLAIN = {cell: next(iter(ablation.variants(cell).values())) for cell in ablation.ABLATED}
 
 
 def finish(folder, setting, valid):
@@ -51,7 +51,7 @@ def test_our_records_stand_beside_them(monkeypatch):
     monkeypatch.setattr(
         literature, "recorded", lambda study: quick if study == "dropout" else quick.head(0)
     )
-    table = beside()
+    table = published_and_ours()
     assert list(table["long recipe"]) == ["–"] * 4
     for text, (_, run) in zip(table["quick recipe"], quick.iterrows(), strict=True):
         valid, test, minutes = (float(word.strip("()")) for word in text.split() if word != "/")

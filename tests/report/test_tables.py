@@ -103,10 +103,12 @@ def test_gathering_keeps_the_better_of_two_runs_of_one_setting(tmp_path):
 
 
 def test_steps_show_perplexities_and_changes_and_dashes_for_what_is_missing(tmp_path):
-    for setting, valid in zip(ablation.steps("gru").values(), (110.0, 99.0, 100.98), strict=True):
+    for setting, valid in zip(
+        ablation.variants("gru").values(), (110.0, 99.0, 100.98), strict=True
+    ):
         finish(tmp_path, setting, valid)
     finish(tmp_path, PLAIN["lstm"], 109.0)
-    table = tables.steps(tmp_path)
+    table = tables.variants(tmp_path)
     assert list(table["GRU"][:2]) == ["110.00 / 107.00", "99.00 / 96.00 (−10.0%)"]
     assert list(table["GRU"][2:]) == ["100.98 / 97.98 (+2.0%)"]
     assert list(table["LSTM"]) == ["109.00 / 106.00", "–", "–"]

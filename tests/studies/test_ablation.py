@@ -16,7 +16,7 @@ def changes(before: Setting, after: Setting) -> dict:
 
 @pytest.mark.parametrize("cell", ablation.ABLATED)
 def test_each_step_adds_one_thing_to_the_one_before(cell):
-    plain, tied, projected = ablation.steps(cell).values()
+    plain, tied, projected = ablation.variants(cell).values()
     assert changes(plain, tied) == {"tied": True}
     assert changes(tied, projected) == {"projected": True}
 

@@ -14,8 +14,8 @@ def test_rows_are_measured_and_the_cache_is_chosen_on_validation(tmp_path, monke
     corpus = make_corpus(train=400)
     monkeypatch.setattr(baselines, "BASELINES", tmp_path / "baselines.json")
     monkeypatch.setattr("ptb.data.corpora.load", lambda name: corpus)
-    monkeypatch.setattr(baselines, "SIZES", (3, 10))
-    monkeypatch.setattr(baselines, "WEIGHTS", (0.05, 0.6))
+    monkeypatch.setattr(baselines, "CACHE_SIZES", (3, 10))
+    monkeypatch.setattr(baselines, "CACHE_WEIGHTS", (0.05, 0.6))
     assert main(["baselines"]) == 0
     record = json.loads((tmp_path / "baselines.json").read_text())
     unigram, bigram, fifth, with_cache = record["models"]
