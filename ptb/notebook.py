@@ -170,7 +170,8 @@ def find_run(run: str | None) -> Run:
     if run is None:
         table = four_settings(gather(find_runs(RECORDS / "dropout")))
         return table.loc[table["valid"].idxmin(), "run"]
-    found = Run(run := check_text("run", run))
+    run = check_text("run", run)
+    found = Run(run)
     if not found.done:
         raise SettingError(
             f"run = {run!r} is no folder of a finished run, it has no metrics.json{_meant_run(run)}"

@@ -18,7 +18,7 @@ def relative(path: Path) -> str:
 
 
 def expanded(name: str, path: str) -> Path:
-    """A path that may begin with ~; raises SettingError, which calls it name, for no one's ~."""
+    """A path that may begin with ~; raises SettingError, naming the parameter, if ~ is nobody's."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

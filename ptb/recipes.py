@@ -32,7 +32,7 @@ LONG = {
     ("lstm", 0.0): {"weight_decay": 2e-5, "epochs": 8},
 }
 _EMBEDDED = dict.fromkeys(_PTB, {"lr": 10.0, "epochs": 6})
-# A size of their own, so that the first result is soon there: half the units see the topics as well
+# A size of their own, so that a first result comes soon: half the units see the topics as well
 # as 200 do once the batch is half as large, at half the cost.
 _SOON = {"lr": 15.0, "epochs": 5, "embedding": 100, "hidden": 100, "init": 0.15, "batch_size": 10}
 _EMBEDDED |= {(cell, dropout): _SOON for cell in ("lstm", "gru") for dropout in (False, True)}

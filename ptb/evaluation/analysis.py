@@ -79,7 +79,8 @@ def step_losses(model, ids: Tensor, bptt: int) -> dict[str, list[float]]:
         for x, y in windows(ids, rows, steps):
             loss, after = model.token_losses(x, y, state)
             state = after if name == "carried" else state
-            losses += [loss] if len(x) == steps else []
+            if len(x) == steps:  # not the shorter window at the end
+                losses.append(loss)
         found[name] = torch.stack(losses).double().mean((0, 2)).tolist()
     return found
 

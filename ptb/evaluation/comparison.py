@@ -28,11 +28,6 @@ class Difference:
     low: float
     high: float
 
-    @property
-    def real(self) -> bool:
-        """Whether there is an interval that leaves out zero."""
-        return self.low > 0 or self.high < 0
-
     def percent(self) -> tuple[float, float, float]:
         """How much higher the first's perplexity is, in percent of the second's: mean, interval."""
         return tuple(100 * math.expm1(value) for value in (self.mean, self.low, self.high))

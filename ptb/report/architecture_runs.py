@@ -117,13 +117,15 @@ def best_of_each(runs: pd.DataFrame) -> pd.DataFrame:
 
 def looked_at(runs: pd.DataFrame) -> pd.DataFrame:
     """The exercise's pair and the best Transformer; without the pair, the best of each."""
-    pair, best = ended(runs)[lambda rows: rows["experiment"].isin(PAIR)], best_of_each(runs)
+    ran, best = ended(runs), best_of_each(runs)
+    pair = ran[ran["experiment"].isin(PAIR)]
     return pd.concat([pair, best[best["cell"] == "transformer"]]) if len(pair) else best
 
 
 def flowing(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose gradients are compared: the pair, and the LSTM that is trained like it."""
-    return ended(runs)[lambda rows: rows["experiment"].isin((*PAIR, LSTM))]
+    ran = ended(runs)
+    return ran[ran["experiment"].isin((*PAIR, LSTM))]
 
 
 # ---------------------------------------------------------------- how a run is named

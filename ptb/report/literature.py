@@ -61,8 +61,8 @@ def beyond(folder: Path) -> pd.DataFrame:
         }
         for other in pd.read_csv(LITERATURE).query("kind == 'beyond'").to_dict("records")
     ]
-    ours = {row["run"].setting.name: row for row in gather(find_runs(folder)).to_dict("records")}
-    ours = {s.name: ours[s.name] for s in ablation.FINALISTS if s.name in ours}
+    there = {row["run"].setting.name: row for row in gather(find_runs(folder)).to_dict("records")}
+    ours = {s.name: there[s.name] for s in ablation.FINALISTS if s.name in there}
     frame = pd.DataFrame([*rows, *map(_finalist_row, ours.values()), *_adapted(folder, ours)])
     for split in SPLITS[1:]:
         frame[split] = frame[split].map("{:.2f}".format).replace("nan", "–")

@@ -60,10 +60,10 @@ def make_pdf(study: Path, name: str) -> Path:
 def publish(study: str) -> Path:
     """Adds your finished runs of a study to report/records; rebuilds figures and published PDF.
 
-    A published run that yours is another of is replaced, the others stay, and what is still to
-    train is said: a long study is published as it grows. The main study alone must be whole, and
-    its weights alone are published, for they are large. Of the second exercise an experiment may
-    be there at any scale.
+    Your run replaces the published one of the same setting; the others stay, and what is still to
+    be trained is printed: a long study is published as it grows. The main study alone must be
+    complete, and only its weights are published, for they are large. An experiment of the second
+    exercise counts at any scale.
     """
     runs, copies = _finished(study), RECORDS / f"{study}.partial"
     shutil.rmtree(copies, ignore_errors=True)

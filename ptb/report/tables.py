@@ -198,7 +198,9 @@ def _versions(run: Run) -> dict:
 
 def _short(commit: str | None) -> str:
     """A commit's first eight digits, with the "+" behind it of changed code."""
-    return "none" if commit is None else commit[:8] + "+" * commit.endswith("+")
+    if commit is None:
+        return "none"
+    return f"{commit[:8]}+" if commit.endswith("+") else commit[:8]
 
 
 def markdown(frame: pd.DataFrame) -> str:

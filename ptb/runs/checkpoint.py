@@ -84,7 +84,7 @@ def _other_run(saved: dict, own: dict) -> str | None:
 def _bad_history(saved: dict, epochs: int) -> str | None:
     rows = saved["history"]
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
-        return "has a history that is none"
+        return "has a history with wrong columns or values"
     if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) > epochs:
         return f"has {len(rows)} rows of history for the {epochs} epochs of its run"
     counts = saved["cuts"], saved["steps"]

@@ -66,12 +66,12 @@ def json_bytes(value, indent: int | None) -> bytes:
 
 
 def parse_json(text: str):
-    """What a JSON file says; raises ValueError for NaN and Infinity, which are no JSON."""
+    """What a JSON file says; raises ValueError for NaN and Infinity, which JSON does not have."""
     return json.loads(text, parse_constant=_no_number)
 
 
 def _no_number(name: str):
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def sha256(path: Path) -> str:

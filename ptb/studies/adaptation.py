@@ -111,8 +111,10 @@ def adapt(runs: list[Run]) -> list[dict]:
     corpus = load(runs[0].setting.corpus)
     models, rows = [load_model(run, corpus) for run in runs], []
     for run, model in zip(runs, models, strict=True):
-        # a Transformer, which carries no state, would see UPDATE_EVERY words and no more
-        for way in (_at_best_temperature, _dynamically)[: 1 if model.window else 2]:
+        ways = [_at_best_temperature]
+        if not model.window:  # a Transformer carries no state: it would see UPDATE_EVERY words
+            ways.append(_dynamically)
+        for way in ways:
             rows.append({"run": run.folder.name} | _recorded(way, model, corpus))
             print(rows[-1], flush=True)
     if len(runs) > 1:
@@ -123,10 +125,10 @@ def adapt(runs: list[Run]) -> list[dict]:
 
 def adapt_study(study: Path, names: list[str]) -> None:
     """Measures a study's runs, or those of its folders that are named; writes adaptation.json."""
-    write_json(study / ADAPTED, adapt(_weighed(study, names)))
+    write_json(study / ADAPTED, adapt(_with_weights(study, names)))
 
 
-def _weighed(study: Path, names: list[str]) -> list[Run]:
+def _with_weights(study: Path, names: list[str]) -> list[Run]:
     """The study's finished runs that have weights, or those of them that are named."""
     runs = [run for run in find_runs(study) if run.has_weights]
     there = {run.folder.name: run for run in runs}

@@ -62,7 +62,8 @@ def run_study(
     for setting in settings:
         done = Run(folder / setting.name).complete
         print(f"{setting.name}: {'done already' if done else 'to train'}", flush=True)
-        todo += [] if done else [setting]
+        if not done:
+            todo.append(setting)
     futures = {}
     try:
         for setting in todo:
