@@ -89,9 +89,7 @@ class Setting:
     bptt: int = 35  # T, words in a window
     batch_size: int = 20  # B, rows read side by side
     epochs: int = 4
-    carried: bool = (
-        True  # in training a window begins with the state that the one before ended with
-    )
+    carried: bool = True  # in training a window begins with the last state of the one before
     random_offset: bool = True  # each epoch starts at an offset drawn anew, else at the first word
 
     # ------------------------------------------------------------ the optimiser

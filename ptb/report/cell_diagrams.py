@@ -155,42 +155,38 @@ def _up(axes: Axes, x: float, y: float) -> None:
 
 
 def _box(axes: Axes, x: float, y: float, text: str) -> None:
-    box = FancyBboxPatch((x - 0.42, y - 0.3), 0.84, 0.6, boxstyle="round,pad=0,rounding_size=0.08")
-    box.set(facecolor=BOX, edgecolor=LINE, zorder=FRONT)
-    axes.add_patch(box)
+    """A function with weights."""
+    _rounded(axes, (x - 0.42, y - 0.3), (0.84, 0.6), 0.08, BOX)
     axes.text(x, y, text, ha="center", va="center", fontsize=14, zorder=FRONT, math_fontfamily="cm")
 
 
 def _pill(axes: Axes, x: float, y: float, text: str) -> None:
     """A function without weights."""
-    pill = FancyBboxPatch(
-        (x - 0.42, y - 0.24), 0.84, 0.48, boxstyle="round,pad=0,rounding_size=0.24"
-    )
-    pill.set(facecolor=CIRCLE, edgecolor=LINE, zorder=FRONT)
-    axes.add_patch(pill)
+    _rounded(axes, (x - 0.42, y - 0.24), (0.84, 0.48), 0.24, CIRCLE)
     axes.text(x, y, text, ha="center", va="center", fontsize=13, zorder=FRONT, math_fontfamily="cm")
+
+
+def _rounded(axes: Axes, corner: tuple, size: tuple, radius: float, colour: str) -> None:
+    style = f"round,pad=0,rounding_size={radius}"
+    shape = FancyBboxPatch(corner, *size, boxstyle=style, fc=colour, ec=LINE, zorder=FRONT)
+    axes.add_patch(shape)
 
 
 def _times(axes: Axes, *centres: tuple) -> None:
     """Circles with a cross, each an elementwise product."""
     for x, y in centres:
-        _circle(axes, x, y)
-        for slope in (1, -1):
-            _line_in_circle(axes, x, y, 0.17, 0.17 * slope)
+        _circle(axes, x, y, (0.17, 0.17), (0.17, -0.17))
 
 
 def _plus(axes: Axes, x: float, y: float) -> None:
-    _circle(axes, x, y)
-    for dx, dy in ((0.24, 0), (0, 0.24)):
-        _line_in_circle(axes, x, y, dx, dy)
+    _circle(axes, x, y, (0.24, 0), (0, 0.24))
 
 
-def _circle(axes: Axes, x: float, y: float) -> None:
+def _circle(axes: Axes, x: float, y: float, *strokes: tuple) -> None:
+    """A circle with lines through its centre, each given by half of it."""
     axes.add_patch(Circle((x, y), 0.24, facecolor=CIRCLE, edgecolor=LINE, zorder=FRONT))
-
-
-def _line_in_circle(axes: Axes, x: float, y: float, dx: float, dy: float) -> None:
-    axes.plot((x - dx, x + dx), (y - dy, y + dy), color=LINE, lw=1, zorder=FRONT)
+    for dx, dy in strokes:
+        axes.plot((x - dx, x + dx), (y - dy, y + dy), color=LINE, lw=1, zorder=FRONT)
 
 
 def _label(axes: Axes, x: float, y: float, text: str, size: int = 14) -> None:
@@ -206,11 +202,7 @@ def _ends(axes: Axes, names: dict[float, tuple[str, str]]) -> None:
 
 def _legend(axes: Axes) -> None:
     """What a box and a circle mean, below the cell."""
-    box = FancyBboxPatch((4.3, 0.19), 0.42, 0.3, boxstyle="round,pad=0,rounding_size=0.06")
-    box.set(facecolor=BOX, edgecolor=LINE)
-    axes.add_patch(box)
+    _rounded(axes, (4.3, 0.19), (0.42, 0.3), 0.06, BOX)
     axes.text(4.87, 0.33, "has weights and biases", va="center", fontsize=10)
-    pill = FancyBboxPatch((9.0, 0.18), 0.56, 0.32, boxstyle="round,pad=0,rounding_size=0.16")
-    pill.set(facecolor=CIRCLE, edgecolor=LINE)
-    axes.add_patch(pill)
+    _rounded(axes, (9.0, 0.18), (0.56, 0.32), 0.16, CIRCLE)
     axes.text(9.7, 0.33, "elementwise", va="center", fontsize=10)
