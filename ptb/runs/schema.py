@@ -45,20 +45,12 @@ PLACE = _object(
     commit={"type": ["string", "null"]}, papermill={"type": ["string", "null"]},
 )  # fmt: skip
 
-DIVERGED = _object(
-    status={"const": "diverged"},
-    reason=TEXT,
-    best_epoch={"type": "null"},
-    parameters=COUNT,
-    types=COUNT,
-    floor=OF_SPLITS,
-)
+ALWAYS = {"parameters": COUNT, "types": COUNT, "floor": OF_SPLITS}  # in all metrics
+DIVERGED = _object(status={"const": "diverged"}, reason=TEXT, best_epoch={"type": "null"}, **ALWAYS)
 METRICS = _object(
     status={"enum": ["finished", "diverged"]},
     best_epoch=COUNT,
-    parameters=COUNT,
-    types=COUNT,
-    floor=OF_SPLITS,
+    **ALWAYS,
     **dict.fromkeys(SPLITS, MEASURED),
 )
 METRICS["properties"] |= {
