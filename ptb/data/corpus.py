@@ -16,6 +16,7 @@ from torch import Tensor
 from ptb.errors import CorpusError
 
 SPLITS = ("train", "valid", "test")
+HELD_OUT = SPLITS[1:]  # no model is trained on these
 EOS, UNK = "<eos>", "<unk>"
 BLOCK = 2**14  # characters read at a time, so that a line may have any length
 
@@ -84,7 +85,7 @@ def from_words(name: str, texts: dict[str, Iterable[list[str]]]) -> Corpus:
     by_frequency = torch.tensor([index[word] for word in seen], dtype=torch.int32)
     for part in train.split(BLOCK):  # in place: a copy of a long text would double its memory
         part.copy_(by_frequency[part])
-    rest = {split: _ids(texts[split], index.__getitem__) for split in ("valid", "test")}
+    rest = {split: _ids(texts[split], index.__getitem__) for split in HELD_OUT}
     return Corpus(name, words, {"train": train} | rest)
 
 

@@ -11,7 +11,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from ptb.data.corpus import EOS, Corpus, from_words
+from ptb.data.corpus import EOS, HELD_OUT, Corpus, from_words
 
 TOKENS = {"train": 150_000, "valid": 15_000, "test": 15_000}
 TOPICS, STAY = 5, 0.98
@@ -116,7 +116,7 @@ def embedded() -> Corpus:
     texts = {split: source.sample(tokens, rng) for split, tokens in TOKENS.items()}
     corpus = from_words("embedded", {split: [words] for split, words in texts.items()})
     index = {word: i for i, word in enumerate(source.words)}
-    for split in ("valid", "test"):
+    for split in HELD_OUT:
         losses = source.token_losses([index[word] for word in texts[split]])
         corpus.floor[split] = float(np.exp(losses[1:].mean()))  # of all tokens but the first
     return corpus

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ptb.data.corpus import SPLITS
+from ptb.data.corpus import HELD_OUT
 from ptb.models.cells import CELLS
 from ptb.paths import ROOT
 from ptb.report.tables import minutes, recorded
@@ -57,14 +57,14 @@ def beyond(folder: Path) -> pd.DataFrame:
             "model": CELLS[other["cell"]].title,
             "how": other["recipe"],
             "by; or what validation chose": other["source"],
-            **{split: other[split] for split in SPLITS[1:]},
+            **{split: other[split] for split in HELD_OUT},
         }
         for other in pd.read_csv(LITERATURE).query("kind == 'beyond'").to_dict("records")
     ]
     there = {row["run"].setting.name: row for row in gather(find_runs(folder)).to_dict("records")}
     ours = {s.name: there[s.name] for s in ablation.FINALISTS if s.name in there}
     frame = pd.DataFrame([*rows, *map(_finalist_row, ours.values()), *_adapted(folder, ours)])
-    for split in SPLITS[1:]:
+    for split in HELD_OUT:
         frame[split] = frame[split].map("{:.2f}".format).replace("nan", "–")
     return frame
 
@@ -76,7 +76,7 @@ def _finalist_row(row: dict) -> dict:
         "model": CELLS[row["cell"]].title,
         "how": f"{', '.join(added)}, {recipe}, {row['epochs']} epochs",
         "by; or what validation chose": f"this repository, {row['minutes']:.0f} minutes",
-        **{split: row[split] for split in SPLITS[1:]},
+        **{split: row[split] for split in HELD_OUT},
     }
 
 
@@ -97,7 +97,7 @@ def _adapted(folder: Path, ours: dict[str, dict]) -> list[dict]:
                     "model": " + ".join(models[name] for name in names),
                     "how": f"{row['kind']}{one_row}",
                     "by; or what validation chose": row["chosen"],
-                    **{split: row[split] for split in SPLITS[1:]},
+                    **{split: row[split] for split in HELD_OUT},
                 }
             )
     return rows

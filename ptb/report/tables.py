@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from ptb.data.corpora import title
-from ptb.data.corpus import SPLITS
+from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.models.cells import CELLS
 from ptb.paths import RECORDS
 from ptb.report.claim import signed
@@ -96,7 +96,7 @@ def ngrams() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "model": ": ".join(filter(None, (row["model"], row["chosen"]))),
-            **{split: f"{row[split]['perplexity']:.2f}" for split in SPLITS[1:]},
+            **{split: f"{row[split]['perplexity']:.2f}" for split in HELD_OUT},
             "nats": f"{row['test']['loss']:.3f}",
         }
         for row in models

@@ -7,7 +7,7 @@ import fastjsonschema
 import numpy as np
 import pandas as pd
 
-from ptb.data.corpus import SPLITS
+from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.errors import RunError
 from ptb.models.language_model import count_parameters
 from ptb.runs.files import JUDGED, WEIGHTS, parse_json, sha256
@@ -181,7 +181,7 @@ def _of_best(metrics: dict, history: pd.DataFrame, analysis: dict) -> str | None
         return f"the best epoch is {best} in metrics.json, {found} in history.csv"
     if row["valid"] >= analysis.get("unigram", math.inf):
         return None  # it learned nothing, and rounded weights may do anything
-    for split in ("valid", "test"):
+    for split in HELD_OUT:
         recorded = metrics[split]["perplexity"]
         if abs(row[split] - recorded) > ROUNDING * recorded:
             return (

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ptb.data.corpora import load
-from ptb.data.corpus import SPLITS, Corpus, windows
+from ptb.data.corpus import HELD_OUT, Corpus, windows
 from ptb.errors import StudyError, meant
 from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import LanguageModel
@@ -83,14 +83,14 @@ def _dynamically(model: LanguageModel, corpus: Corpus) -> dict:
     tried = partial(dynamic_perplexity, model, corpus["valid"][:PART])
     lr = min(RATES, key=lambda rate: tried(rate, DECAYS[0]))
     decay = min(DECAYS, key=lambda decay: tried(lr, decay))
-    found = {split: dynamic_perplexity(model, corpus[split], lr, decay) for split in SPLITS[1:]}
+    found = {split: dynamic_perplexity(model, corpus[split], lr, decay) for split in HELD_OUT}
     return {"kind": "dynamic evaluation", "chosen": f"rate {lr:g}, decay {decay:g}"} | found
 
 
 def _together(models: list[LanguageModel], corpus: Corpus) -> dict:
     found = {
         split: perplexity(ensemble([token_losses(model, corpus[split]) for model in models]))
-        for split in SPLITS[1:]
+        for split in HELD_OUT
     }
     return {"kind": "ensemble", "chosen": "equal weights"} | found
 

@@ -9,7 +9,7 @@ from itertools import product
 
 from torch import Tensor
 
-from ptb.data.corpus import SPLITS, Corpus
+from ptb.data.corpus import HELD_OUT, Corpus
 from ptb.evaluation.ngrams import KneserNey, cached, unigram_losses
 from ptb.evaluation.perplexity import summary
 from ptb.paths import ROOT
@@ -24,12 +24,12 @@ CACHE_SIZES, CACHE_WEIGHTS = (100, 200, 500, 1000), (0.05, 0.1, 0.15, 0.2)
 def baselines(corpus: Corpus) -> list[dict]:
     """A row a model: its name, what was chosen on validation, each split's summary, seconds."""
     start, types = time.perf_counter(), len(corpus.words)
-    losses = {s: unigram_losses(corpus["train"], corpus[s], types) for s in SPLITS[1:]}
+    losses = {s: unigram_losses(corpus["train"], corpus[s], types) for s in HELD_OUT}
     rows = [_row("unigram, add one", "", losses, start)]
     for order, name in ORDERS.items():
         start = time.perf_counter()
         model = KneserNey(corpus["train"], types, order)
-        losses = {split: model.losses(corpus[split]) for split in SPLITS[1:]}
+        losses = {split: model.losses(corpus[split]) for split in HELD_OUT}
         rows.append(_row(f"{name}, interpolated Kneser-Ney", "", losses, start))
     return [*rows, _with_cache(rows[-1]["model"], losses, corpus)]
 
@@ -42,7 +42,7 @@ def _with_cache(name: str, losses: dict[str, Tensor], corpus: Corpus) -> dict:
         for size, weight in product(CACHE_SIZES, CACHE_WEIGHTS)
     }
     size, weight = min(tried, key=tried.get)
-    both = {split: cached(losses[split], corpus[split], size, weight) for split in SPLITS[1:]}
+    both = {split: cached(losses[split], corpus[split], size, weight) for split in HELD_OUT}
     return _row(f"{name}, with a cache", f"{size} words, weight {weight:g}", both, start)
 
 

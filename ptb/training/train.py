@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from ptb.data.corpus import Corpus, windows
+from ptb.data.corpus import HELD_OUT, Corpus, windows
 from ptb.errors import RunError, out_of_memory
 from ptb.evaluation.analysis import analyse, step_losses, unigram
 from ptb.evaluation.generation import write_samples, write_texts
@@ -123,7 +123,7 @@ def _measure(trainer: Trainer, run: Run, on_measure: Callable) -> dict:
     if not all(map(math.isfinite, perplexities.values())):
         raise Diverged(f"perplexities {perplexities} of the saved weights")
     if model.window:
-        sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in ("valid", "test")}
+        sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in HELD_OUT}
         measured["sliding"] = sliding  # the training split would take as long as its training
     on_measure("texts")
     run.write("samples.json", write_samples(model, trainer.corpus))
