@@ -21,7 +21,7 @@ from ptb.evaluation.generation import encode, generate
 from ptb.evaluation.perplexity import measure, sliding_losses, summary
 from ptb.models.cells import CELLS
 from ptb.parameters import check_parameters
-from ptb.paths import RECORDS, RUNS, relative
+from ptb.paths import RECORDS, RUNS, expanded, relative
 from ptb.recipes import FOUR, recipe
 from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
@@ -171,7 +171,7 @@ def find_run(run: str | None) -> Run:
         table = four_settings(gather(find_runs(RECORDS / "dropout")))
         return table.loc[table["valid"].idxmin(), "run"]
     run = check_text("run", run)
-    found = Run(run)
+    found = Run(expanded("run", run))
     if not found.done:
         raise SettingError(
             f"run = {run!r} is no folder of a finished run, it has no metrics.json{_meant_run(run)}"

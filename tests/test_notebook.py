@@ -260,6 +260,7 @@ EVALUATE = [
     ({"words": "rakaa"}, "'rakaa' is not in the vocabulary of embedded: did you mean 'raka'?"),
     ({"words": ["raka"]}, "words = ['raka'] must be text, in quotes"),
     ({"run": 3}, "run = '3' is no folder of a finished run, it has no metrics.json"),
+    ({"run": "~nosuch/run"}, "run = '~nosuch/run': ~nosuch is no user's folder here"),
     ({"run": "../runs"}, "run = '../runs' is no folder of a finished run, it has no metrics.json"),
     ({"run": "lstm-dropout0-seed1"}, f"records/dropout/{recipe('lstm', 0.0).name}'?"),
 ]
@@ -268,6 +269,11 @@ EVALUATE = [
 @pytest.mark.parametrize(("chosen", "said"), EVALUATE, ids=lambda case: str(case)[:40])
 def test_evaluate_refuses_in_one_line(run_cells, saved, chosen, said):
     assert said in refusal(run_cells, "evaluate.ipynb", {"run": str(saved.folder)} | chosen)
+
+
+def test_a_run_is_found_in_ones_home(saved, monkeypatch):
+    monkeypatch.setenv("HOME", str(saved.folder.parent))
+    assert pu.find_run(f"~/{saved.folder.name}").folder == saved.folder
 
 
 def test_evaluate_has_a_default_for_every_text(run_cells, saved):
