@@ -1,6 +1,5 @@
 """What others reached with two layers of 200 units, beside our own records."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ from ptb.data.corpus import HELD_OUT
 from ptb.models.cells import CELLS
 from ptb.paths import ROOT
 from ptb.report.tables import minutes, recorded
-from ptb.runs.table import ADAPTED, find_runs, gather
+from ptb.runs.table import find_runs, gather, read_adapted
 from ptb.studies import ablation
 
 LITERATURE = ROOT / "report" / "published.csv"
@@ -82,13 +81,11 @@ def _finalist_row(row: dict) -> dict:
 
 def _adapted(folder: Path, ours: dict[str, dict]) -> list[dict]:
     """What was measured of the finalists beyond one fixed model: how, what validation chose."""
-    if not (folder / ADAPTED).exists():
-        return []
     models = {
         name: f"{CELLS[row['cell']].title}, {row['epochs']} epochs" for name, row in ours.items()
     }
     rows = []
-    for row in json.loads((folder / ADAPTED).read_text(encoding="utf-8")):
+    for row in read_adapted(folder):
         names = row.get("runs", [row["run"]])  # an ensemble's are several
         if set(names) <= set(models):
             one_row = " (read as one row)" if row["kind"] == "dynamic evaluation" else ""

@@ -19,9 +19,9 @@ from ptb.report.architecture_tables import results
 from ptb.report.figures import label
 from ptb.report.literature import beyond, published_and_ours
 from ptb.report.tables import markdown, minutes, readme_results, recorded
-from ptb.runs.files import WEIGHTS, write_atomically
+from ptb.runs.files import ADAPTED, WEIGHTS, write_atomically
 from ptb.runs.run import Run
-from ptb.runs.table import ADAPTED, faults, find_runs
+from ptb.runs.table import faults, find_runs, read_adapted
 from ptb.setting import Setting
 from ptb.studies.named import MAIN, SECOND_EXERCISE, STUDIES
 
@@ -92,6 +92,7 @@ def _finished(study: str) -> list[Run]:
         if study == MAIN or not runs:
             raise StudyError(line)
         print(line)
+    read_adapted(RUNS / study)  # raises where it is damaged
     if damaged := [reason for run in runs if (reason := faults(run))]:
         raise StudyError(f"{study} can't be published: {'; '.join(damaged)}")
     return runs

@@ -21,6 +21,7 @@ PUBLISHED = (
     "metrics.json",
     "train.ipynb",
 )
+ADAPTED = "adaptation.json"  # of a study: what `ptb.studies.adaptation` found, beside its runs
 JUDGED = "judged.json"  # written once there are other runs to judge by
 
 

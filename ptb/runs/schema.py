@@ -10,7 +10,7 @@ import pandas as pd
 from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.errors import RunError
 from ptb.models.language_model import count_parameters
-from ptb.runs.files import JUDGED, WEIGHTS, parse_json, sha256
+from ptb.runs.files import ADAPTED, JUDGED, WEIGHTS, parse_json, sha256
 from ptb.runs.run import Run
 from ptb.setting import Setting
 
@@ -72,6 +72,20 @@ ANALYSIS["properties"] |= {
 }
 SETTING = _object(setting={"type": "object"}, environment=PLACE)
 SETTING["properties"] |= {"text": {"type": ["string", "null"]}, "later": _list(PLACE)}
+ADAPTATION = _object(
+    run=TEXT,
+    kind={"enum": ["temperature", "dynamic evaluation", "ensemble"]},
+    chosen=TEXT,
+    valid={"type": "number", "minimum": 1, "maximum": 1e300},
+    test={"type": "number", "minimum": 1, "maximum": 1e300},
+    minutes=POSITIVE,
+    environment=PLACE,
+)
+ADAPTATION["properties"]["runs"] = _list(TEXT, minItems=2)
+ADAPTATION |= {
+    "if": {"properties": {"kind": {"const": "ensemble"}}},
+    "then": {"required": ["runs"]},
+}
 SCHEMAS = {
     "setting.json": SETTING,
     "samples.json": _list(_object(temperature=POSITIVE, text=TEXT)),
@@ -79,6 +93,7 @@ SCHEMAS = {
     "analysis.json": ANALYSIS,
     "metrics.json": METRICS,
     "diverged": DIVERGED,  # the metrics of a run that ended before its first epoch did
+    ADAPTED: _list(ADAPTATION),
     JUDGED: _object(judge=TEXT, real=LOSS, losses=_list(LOSS)),
 }
 
@@ -88,7 +103,7 @@ def _validator(name: str):
     return fastjsonschema.compile(SCHEMAS[name])
 
 
-def _typed(run: Run, name: str):
+def typed(run: Run, name: str):
     """What a file of JSON says; raises RunError where a type or a range is not its schema's."""
 
     def parse(text: str):
@@ -121,12 +136,12 @@ def faults(run: Run) -> str | None:
 
 def _contradiction(run: Run) -> str | None:
     """What in the records does not fit the rest; raises RunError for a file that can't be read."""
-    metrics, _ = _typed(run, "metrics.json"), _typed(run, "setting.json")
+    metrics, _ = typed(run, "metrics.json"), typed(run, "setting.json")
     setting, history = run.setting, run.history
     wrong = _of_history(history, setting)
     if metrics["best_epoch"] is None:
         return wrong  # it has no more than that
-    analysis = _typed(run, "analysis.json")
+    analysis = typed(run, "analysis.json")
     return (
         wrong
         or _of_metrics(metrics, setting)
@@ -211,11 +226,11 @@ def _of_analysis(metrics: dict, analysis: dict) -> str | None:
 
 
 def _of_texts(run: Run) -> str | None:
-    samples = _typed(run, "samples.json")
+    samples = typed(run, "samples.json")
     if [sample["temperature"] for sample in samples].count(1) != 1:
         return "samples.json has not one sample at temperature 1"
     texts, judged = (
-        _typed(run, name) if (run.folder / name).exists() else None
+        typed(run, name) if (run.folder / name).exists() else None
         for name in ("texts.json", JUDGED)
     )
     if judged and len(judged["losses"]) != len(texts or []):

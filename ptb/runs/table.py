@@ -7,11 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from ptb.data.corpus import SPLITS
-from ptb.runs.files import PUBLISHED
+from ptb.runs.files import ADAPTED, PUBLISHED
 from ptb.runs.run import Run
-from ptb.runs.schema import faults
-
-ADAPTED = "adaptation.json"  # of a study: what `ptb.studies.adaptation` found, beside its runs
+from ptb.runs.schema import faults, typed
 
 
 def find_runs(study: Path) -> list[Run]:
@@ -23,6 +21,11 @@ def left_out(study: Path) -> list[str]:
     """A line for each run in the study's folder that is unfinished or has faulty records."""
     folders = {path.parent for path in Path(study).glob("*/*") if path.name in PUBLISHED}
     return [fault for folder in sorted(folders) if (fault := faults(Run(folder)))]
+
+
+def read_adapted(study: Path) -> list[dict]:
+    """What adapted the study's models; raises RunError for a damaged file."""
+    return typed(Run(study), ADAPTED) if (Path(study) / ADAPTED).exists() else []
 
 
 def four_settings(table: pd.DataFrame) -> pd.DataFrame:

@@ -21,9 +21,9 @@ from ptb.errors import StudyError, meant
 from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import LanguageModel
 from ptb.runs.environment import environment
-from ptb.runs.files import write_json
+from ptb.runs.files import ADAPTED, write_json
 from ptb.runs.run import Run, load_model
-from ptb.runs.table import ADAPTED, find_runs
+from ptb.runs.table import find_runs
 from ptb.training.trainer import LARGEST_LOSS
 
 TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)

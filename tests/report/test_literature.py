@@ -9,12 +9,13 @@ from test_run import analysed, measured, parameters, row
 from ptb.report import literature
 from ptb.report.literature import best_published, beyond, published_and_ours
 from ptb.report.tables import recorded
-from ptb.runs.files import write_json
+from ptb.runs.environment import environment
+from ptb.runs.files import ADAPTED, write_json
 from ptb.runs.run import Run
-from ptb.runs.table import ADAPTED
 from ptb.studies import ablation
 from ptb.studies.named import STUDIES
 
+MEASURED = {"minutes": 0.5, "environment": environment()}
 PLAIN = {cell: next(iter(ablation.variants(cell).values())) for cell in ablation.ABLATED}
 
 
@@ -24,7 +25,7 @@ def finish(folder, setting, valid):
     metrics["parameters"] = parameters(setting, 9)
     metrics |= {split: measured(p) for split, p in values.items()}
     with Run(folder / setting.name).writing(setting) as run:
-        run.write_history([row(1, **values)])
+        run.write_history([row(n, **values) for n in range(1, setting.epochs + 1)])
         run.write("samples.json", [{"temperature": 1.0, "text": "a b"}])
         run.write("analysis.json", analysed(metrics["test"]))
         run.finish(metrics)
@@ -65,6 +66,7 @@ def test_beyond_has_others_then_finalists_then_what_adapts_them(tmp_path):
     finalist = STUDIES["beyond"][0]
     finish(tmp_path, finalist, 84.0)
     adapted = {"kind": "temperature", "chosen": "1.1", "valid": 83.0, "test": 80.0}
+    adapted |= MEASURED
     ours = {"run": finalist.name} | adapted
     theirs = {"run": PLAIN["gru"].name} | adapted
     write_json(tmp_path / ADAPTED, [ours, theirs])
@@ -79,6 +81,7 @@ def test_an_ensemble_is_shown_where_it_is_of_finalists_and_no_others(tmp_path):
     first, *_ = STUDIES["beyond"]
     finish(tmp_path, first, 84.0)
     row = {"run": "", "kind": "ensemble", "chosen": "equal", "valid": 80.0, "test": 78.0}
+    row |= MEASURED
     write_json(tmp_path / ADAPTED, [row | {"runs": [first.name, "another"]}])
     assert "ensemble" not in set(beyond(tmp_path)["how"])
     write_json(tmp_path / ADAPTED, [row | {"runs": [first.name, first.name]}])

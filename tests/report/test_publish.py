@@ -11,9 +11,8 @@ from ptb.errors import StudyError
 from ptb.recipes import recipe
 from ptb.report import publish as publishing
 from ptb.report.publish import publish, rebuild, report
-from ptb.runs.files import JUDGED, PUBLISHED
+from ptb.runs.files import ADAPTED, JUDGED, PUBLISHED
 from ptb.runs.run import Run
-from ptb.runs.table import ADAPTED
 from ptb.setting import Setting
 from ptb.studies.architectures import FULL, all_settings
 from ptb.studies.named import STUDIES

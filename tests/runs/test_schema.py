@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 from conftest import make_corpus, make_setting
 
+from ptb.errors import RunError
 from ptb.paths import RECORDS
-from ptb.runs.files import HISTORY
+from ptb.runs.environment import environment
+from ptb.runs.files import ADAPTED, HISTORY
 from ptb.runs.run import Run
-from ptb.runs.table import faults, find_runs
+from ptb.runs.table import faults, find_runs, read_adapted
 from ptb.training.train import train
 
 JSON = ("setting.json", "metrics.json", "analysis.json", "samples.json", "texts.json")
@@ -202,6 +204,26 @@ def test_any_byte_of_the_weights_that_is_flipped_is_named(sound, damaged):
         assert "SHA-256 differs" in damaged("weights.safetensors", bytes(flipped))
 
 
+ADAPTED_ROW = {
+    **{"run": "", "runs": ["one", "two"], "kind": "ensemble", "chosen": "equal weights"},
+    **{"valid": 80.0, "test": 78.0, "minutes": 0.3, "environment": environment()},
+}
+
+
+@pytest.mark.parametrize("name", [*ADAPTED_ROW])
+@pytest.mark.parametrize("wrong", [None, [], -1, True, math.nan, "missing"])
+def test_what_is_wrong_in_an_adaptation_is_named(name, wrong, tmp_path):
+    row = dict(ADAPTED_ROW)
+    (tmp_path / ADAPTED).write_text(json.dumps([row]))
+    assert read_adapted(tmp_path) == [row]
+    row[name] = wrong
+    if wrong == "missing":
+        del row[name]
+    (tmp_path / ADAPTED).write_text(json.dumps([row]))
+    with pytest.raises(RunError, match=f"{tmp_path.name}: adaptation.json is damaged"):
+        read_adapted(tmp_path)
+
+
 @pytest.mark.parametrize("name", [*JSON, "history.csv", "judged.json"])
 @pytest.mark.parametrize(
     "content", [b"", b"\xff\xfe\x00", b"{", b"[" * 100_000, b"null", b"7", b'"text"', b"\x00" * 9]
@@ -220,6 +242,8 @@ def test_a_folder_where_a_file_belongs_is_named(sound, tmp_path, name):
 
 def test_all_published_records_are_sound_and_called_after_their_setting():
     runs = [run for study in sorted(RECORDS.iterdir()) for run in find_runs(study)]
+    for study in RECORDS.iterdir():
+        read_adapted(study)
     assert len(runs) >= 38
     assert [fault for run in runs if (fault := faults(run))] == []
     assert [run.folder.name for run in runs] == [run.setting.name for run in runs]
