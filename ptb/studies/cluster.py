@@ -30,7 +30,12 @@ def dask_executor(address: str) -> Iterator["Cluster"]:
         )
         print("A run's files and its checkpoint are in its worker's copy of the repository.")
         print("Where that is another folder than here, the files come back when the run is done.")
-        yield Cluster(executor)
+        try:
+            yield Cluster(executor)
+        except StudyError as error:  # stopped: what waits is cancelled, but a thread can't be
+            raise StudyError(
+                f"{error}; one that a worker has begun is trained to its end"
+            ) from None
 
 
 def check_scheduler(address: str) -> None:

@@ -202,6 +202,21 @@ def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
     assert "failed:\nrnn-dropout0-seed1-" in capsys.readouterr().out
 
 
+def test_a_study_that_is_stopped_says_that_its_workers_are_not(
+    cluster, patient, tmp_path, monkeypatch
+):
+    def interrupted(futures, folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "execute", fake_execute)
+    monkeypatch.setattr(study, "_watch", interrupted)
+    with (
+        pytest.raises(StudyError, match="stopped: .*one that a worker has begun is trained to its"),
+        clusters.dask_executor(cluster) as executor,
+    ):
+        study.run_study([TINY], tmp_path, executor)
+
+
 # ---------------------------------------------------------------- what counts as done
 def test_a_run_that_left_nothing_here_has_failed(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "execute", lambda *_: None)
