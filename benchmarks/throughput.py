@@ -19,6 +19,7 @@ import torch
 from nbclient import NotebookClient
 
 from ptb.data.corpus import Corpus
+from ptb.evaluation.perplexity import measure
 from ptb.models.cells import CELLS
 from ptb.models.matmul import product
 from ptb.models.plain import PlainModel, train_step
@@ -165,6 +166,17 @@ def memory(cell: str) -> dict:
     return {"cell": cell, "peak_mb": max(resident), "growth_mb": growth}
 
 
+def evaluation_memory(cell: str) -> dict:
+    """Megabytes of a process once it has measured a split, and grown by measuring it twice more."""
+    torch.set_num_threads(1)
+    model, ids, process = Ours(cell).trainer.model, torch.randint(V, (50_000,)), psutil.Process()
+    resident = []
+    for _ in range(3):
+        measure(model, ids)
+        resident.append(process.memory_info().rss / 2**20)
+    return {"cell": cell, "resident_mb": resident[0], "growth_mb": resident[-1] - resident[0]}
+
+
 def start_up() -> float:
     """Seconds from starting train.ipynb on Penn Treebank to the end of its first step."""
     notebook = nbformat.read(ROOT / "notebooks" / "train.ipynb", 4)
@@ -206,6 +218,7 @@ def main() -> None:
     fresh = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(1, **fresh) as pool:
         found["memory"] = list(pool.map(memory, ("lstm", "gru")))
+        found["evaluation_memory"] = list(pool.map(evaluation_memory, ("lstm", "gru")))
     write_json(ROOT / "report" / "benchmark.json", found)
     print(table(found))
     print(json.dumps({k: v for k, v in found.items() if k != "step"}, indent=1))
