@@ -25,7 +25,7 @@ def finish(folder, setting, valid):
     metrics["parameters"] = parameters(setting, 9)
     metrics |= {split: measured(p) for split, p in values.items()}
     with Run(folder / setting.name).writing(setting) as run:
-        run.write_history([row(n, **values) for n in range(1, setting.epochs + 1)])
+        run.write_history([row(1, **values)])
         run.write("samples.json", [{"temperature": 1.0, "text": "a b"}])
         run.write("analysis.json", analysed(metrics["test"]))
         run.finish(metrics)
