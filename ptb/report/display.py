@@ -62,7 +62,8 @@ def show(figure, caption: str, label: str, place: DisplayHandle | None = None) -
     figure = getattr(figure, "figure", figure)
     image = b64encode(_bytes(figure, "png")).decode()
     html = (
-        f'<figure><img src="data:image/png;base64,{image}" alt="{references(alt_text(figure))}">'
+        '<figure style="margin: 1em 0">'  # browsers take 40 pixels on both sides too
+        f'<img src="data:image/png;base64,{image}" alt="{references(alt_text(figure))}">'
         f"<figcaption>{as_it_is(caption)}</figcaption></figure>"
     )
     data = {"text/html": html, "application/pdf": b64encode(_bytes(figure, "pdf")).decode()}
