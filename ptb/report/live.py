@@ -18,7 +18,13 @@ from ptb.setting import Setting
 _UNKNOWN = '<progress style="vertical-align: middle"></progress>'
 _BAR = '<progress value="{:.4f}" max="1" style="vertical-align: middle"></progress>'
 # Run All leaves the view at the last cell; the training cell is brought back once, as it begins.
-_INTO_VIEW = "setTimeout(() => element.closest('.jp-Cell')?.scrollIntoView(), 500)"
+# The last cell has the focus, and a browser keeps what has it in place as the figure appears above:
+# with overflowAnchor as it is, the view would follow that cell down again.
+_INTO_VIEW = """setTimeout(() => {
+    const cell = element.closest('.jp-Cell'), panel = cell?.closest('.jp-WindowedPanel-outer');
+    if (panel) panel.style.overflowAnchor = 'none';
+    cell?.scrollIntoView();
+}, 500)"""
 BAR_EVERY, FIGURE_EVERY = 0.5, 5  # seconds between two drawings; a figure takes a fifth of one
 
 
