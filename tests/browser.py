@@ -190,6 +190,7 @@ def trains(page: Page) -> None:
     page.wait("Run All leaves the training cell in view", lambda: page.in_view(TRAINING))
     page.wait("the bar moves", lambda: bars(page) and bars(page) > first)
     page.wait("the figure appears after the first epoch", lambda: figure_is_seen(page))
+    page.check("the training cell is in view with it", page.in_view(TRAINING))
     page.wait("the third epoch begins", lambda: "epoch 3/6, running" in page.text(TRAINING))
     page.shot("2-training", TRAINING)
 
