@@ -44,7 +44,8 @@ def test_the_published_models_are_looked_into_without_their_corpus(tmp_path, mon
     assert figures(out) == expected
     assert not any(WIDGET in output.get("data", {}) for output in outputs(out))
     text = printed(out)
-    assert "LSTM, dropout 0.25, GRU, dropout 0.25 read: the company said" in text
+    assert "LSTM, dropout 0.25 and GRU, dropout 0.25 read:" in text
+    assert "the company said its profit rose" in text
     assert "words since the sentence began" in text and "after “said” in its sentence" in text
     assert "the source's own is 40.8" in text
     assert command("jupyter", "nbconvert", out, "--to", "pdf").returncode == 0
@@ -64,7 +65,7 @@ def test_a_run_of_ones_own_and_a_typed_sentence_under_a_persons_eyes(
     assert done.returncode == 0, done.stderr
     assert figures(out)[:2] == ["fig:gates-1", "fig:followers-1"] and len(figures(out)) == 6
     assert sum(WIDGET in output.get("data", {}) for output in outputs(out)) == 3
-    assert f"read: {words}" in printed(out) and "said” in its sentence" not in printed(out)
+    assert f"> {words}" in printed(out) and "said” in its sentence" not in printed(out)
 
 
 @pytest.mark.parametrize(
