@@ -138,11 +138,11 @@ FAULTS = [
     (rows_are(row(1, **FITS | {"valid": 100.6})), "100.00 in metrics.json, 100.60"),
     (
         altered("metrics.json", valid={"perplexity": math.nan}),
-        "damaged (ValueError: NaN is no number of JSON)",
+        "damaged (ValueError: NaN is not a JSON number)",
     ),
     (
         altered("metrics.json", test={"loss": math.inf}),
-        "damaged (ValueError: Infinity is no number of JSON)",
+        "damaged (ValueError: Infinity is not a JSON number)",
     ),
     (altered("metrics.json", train={"tokens": None}), "(ValueError: train.tokens must be integer)"),
     (altered("metrics.json", best_epoch="2"), "(ValueError: best_epoch must be integer)"),
