@@ -19,9 +19,11 @@ STUDY = """
 if __name__ == "__main__":  # else the runs' processes would wait for these imports too
     import runpy, sys
     from pathlib import Path
+    import signal
     from ptb import paths
     from ptb.studies import execute
     from test_local import sleep_for_ever
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
     execute.execute = sleep_for_ever
     paths.RUNS = Path(sys.argv[1])
     sys.argv[1:] = ["study", "run", "demo", "--workers", "2"]
