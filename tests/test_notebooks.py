@@ -1,5 +1,6 @@
 """The notebooks as people use them: papermill, nbconvert, a local pool, a Dask cluster."""
 
+import inspect
 import json
 import os
 import re
@@ -7,10 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 
 import nbformat
 import pypdf
@@ -35,6 +38,9 @@ from ptb.training.train import train
 NOTEBOOKS = ROOT / "notebooks"
 TINY = {"hidden": 8, "embedding": 8, "epochs": 1, "batch_size": 200}
 ONE_THREAD = {"threads": 1}  # the machine may be busy
+
+
+WIDE = 89  # columns that JupyterLab shows in a window of 1280 pixels; longer lines break in a word
 
 
 def command(*words, cwd=NOTEBOOKS):
@@ -205,6 +211,17 @@ def test_nbconvert_as_typed(tmp_path):
     done = command("jupyter", "nbconvert", "report.ipynb", "--to", "pdf", "--output-dir", tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(pypdf.PdfReader(tmp_path / "report.pdf").pages) > 5
+
+
+def shown_functions() -> list[str]:
+    sources = "".join(path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("*.ipynb"))
+    return sorted(set(re.findall(r"pu\.source\((?:pu\.)?([\w.]+)\)", sources)))
+
+
+@pytest.mark.parametrize("name", shown_functions())
+def test_code_that_a_notebook_shows_fits_a_window(name):
+    source = textwrap.dedent(inspect.getsource(resolve_name(f"ptb.models.{name}")))
+    assert [line for line in source.splitlines() if len(line) > WIDE] == []
 
 
 def test_committed_notebooks_have_no_outputs():

@@ -18,18 +18,27 @@ from ptb.models import kernels
 def rnn_step(
     x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
 ) -> Tensor:
-    """Elman network, h' = tanh(W_ih x + b_ih + W_hh h + b_hh); x (B, I), h (B, H) -> (B, H)."""
+    """Elman network, h' = tanh(W_ih x + b_ih + W_hh h + b_hh).
+
+    x (B, I), h (B, H), w_ih (H, I), w_hh (H, H), biases (H,) -> the new h (B, H).
+    """
     return torch.tanh(x @ w_ih.T + b_ih + h @ w_hh.T + b_hh)
 
 
 def lstm_step(
-    x: Tensor, h: Tensor, c: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    x: Tensor,
+    h: Tensor,
+    c: Tensor,
+    w_ih: Tensor,
+    w_hh: Tensor,
+    b_ih: Tensor,
+    b_hh: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Hochreiter & Schmidhuber 1997 with forget gates, as in Zaremba et al. 2014, equation 4.
+    """Hochreiter & Schmidhuber 1997 with forget gates; Zaremba et al. 2014, equation 4.
 
-    x (B, I), h and c (B, H), w_ih (4H, I), w_hh (4H, H), biases (4H,) -> the new h and c.
+    x (B, I), h, c (B, H), w_ih (4H, I), w_hh (4H, H), biases (4H,) -> the new h and c.
     """
-    i, f, g, o = (x @ w_ih.T + b_ih + h @ w_hh.T + b_hh).chunk(4, dim=1)  # (B, H) each
+    i, f, g, o = (x @ w_ih.T + b_ih + h @ w_hh.T + b_hh).chunk(4, dim=1)  # (B, H)
     c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
     return torch.sigmoid(o) * torch.tanh(c), c
 
@@ -43,7 +52,7 @@ def gru_step(
     b_hh: Tensor,
     reset: str = "after",
 ) -> Tensor:
-    """Cho et al. 2014; the reset gate acts "after" the product, as in `nn.GRU`, or "before" it.
+    """Cho et al. 2014; reset acts "after" the product, as in `nn.GRU`, or "before" it.
 
     x (B, I), h (B, H), w_ih (3H, I), w_hh (3H, H), biases (3H,) -> the new h (B, H).
     """

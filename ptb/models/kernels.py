@@ -52,11 +52,13 @@ class _GRU(Function):
         gates = input_products(x, w_ih, b_ih)  # W_ih x + b_ih; becomes r, z, n in place
         recurrent = torch.empty_like(gates)  # W_hh h + b_hh of each step
         states = _sequence(h0, len(x))
-        gates[:, :, 2 * size :].mul_(2)  # tanh(a) = 2σ(2a) − 1: where MKL is held back, torch's σ
-        minus_one = gates.new_tensor(-1.0)  # takes a fifth of its tanh's time
+        # tanh(a) = 2σ(2a) − 1: where MKL is held back, torch's σ takes a fifth of the
+        # time of its tanh
+        gates[:, :, 2 * size :].mul_(2)
+        minus_one = gates.new_tensor(-1.0)
 
-        # The loop below takes views out of lists, since indexing a tensor costs a step more time
-        # than its arithmetic: each list has the T views of one step.
+        # The loop below takes views out of lists, since indexing a tensor costs a step
+        # more time than its arithmetic: each list has the T views of one step.
         rz, n = (part.unbind() for part in gates.split((2 * size, size), 2))
         r, z = (part.unbind() for part in gates[:, :, : 2 * size].chunk(2, 2))
         rz_h, n_h = (part.unbind() for part in recurrent.split((2 * size, size), 2))

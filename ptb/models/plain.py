@@ -42,9 +42,9 @@ def detach(state):
 
 
 def train_step(model, optimiser, x, y, state, clip):
-    """One update on a window of inputs x and targets y, (T, B): its mean loss, and the state."""
+    """One update on a window, x and y (T, B): its mean loss, and the state."""
     logits, state = model(x, state)  # (T, B, V)
-    loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())  # mean over T·B words, in nats
+    loss = F.cross_entropy(logits.flatten(0, 1), y.flatten())  # mean over T·B words
     optimiser.zero_grad()
     loss.backward()  # back through these T steps
     nn.utils.clip_grad_norm_(model.parameters(), clip)  # all gradients' norm together
@@ -53,12 +53,13 @@ def train_step(model, optimiser, x, y, state, clip):
 
 
 def train_epoch(model, optimiser, batches, clip):
-    """Truncated backpropagation through time over windows in reading order; the mean loss."""
+    """Truncated backpropagation through time, window by window; the mean loss."""
     model.train()  # dropout on
     state, total, count = None, 0.0, 0
     for x, y in batches:
         loss, state = train_step(model, optimiser, x, y, state, clip)
-        total, count = total + loss * y.numel(), count + y.numel()  # the last window is shorter
+        total += loss * y.numel()  # the last window is shorter
+        count += y.numel()
     return total / count
 
 

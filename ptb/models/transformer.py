@@ -20,34 +20,35 @@ from ptb.models.layers import Dropout, Linear, drop
 
 # ---------------------------------------------------------------- attention, to be read
 def causal_mask(steps: int, device=None) -> Tensor:
-    """(T, T), True where the query of the row may attend to the key of the column: up to itself."""
+    """(T, T): True where a row's query may attend to a column's key, up to itself."""
     return torch.ones(steps, steps, dtype=torch.bool, device=device).tril()
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     """Softmax over the allowed keys: the others' scores become a large negative number.
 
-    scores (…, T, T), mask (T, T) -> (…, T, T), each row's sum 1. The exercise's equations 11 and
-    12; right for scores far above that number.
+    scores (…, T, T), mask (T, T) -> (…, T, T), each row's sum 1. The exercise's
+    equations 11 and 12; right for scores far above that number.
     """
     return torch.softmax(scores * mask - 1e9 * ~mask, dim=-1)
 
 
 def masked_softmax_by_product(scores: Tensor, mask: Tensor) -> Tensor:
-    """The same: the exponentials are multiplied by the mask (the exercise's equations 9 and 10).
+    """The same by the exercise's equations 9 and 10: the mask multiplies exponentials.
 
-    Each row's largest allowed score is subtracted first, which changes nothing but that the
-    exponentials of large scores stay finite and those of large negative ones don't all vanish.
+    Each row's largest allowed score is subtracted first, which changes nothing but that
+    exponentials of large scores stay finite and those of large negative ones don't all
+    vanish.
     """
     largest = scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
-    exponentials = (scores - largest).clamp(max=0).exp() * mask  # clamped: forbidden ones alone
+    exponentials = (scores - largest).clamp(max=0).exp() * mask  # clamps forbidden ones
     return exponentials / exponentials.sum(-1, keepdim=True)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float = 0.0) -> Tensor:
     """Scaled dot-product attention, softmax(Q Kᵀ / √d) V: equation 1.
 
-    q, k and v (…, T, d), mask (T, T) -> (…, T, d). Weights are dropped with probability p.
+    q, k, v (…, T, d), mask (T, T) -> (…, T, d). Weights are dropped with probability p.
     """
     scores = q @ k.mT / math.sqrt(q.shape[-1])  # (…, T, T)
     return drop(masked_softmax(scores, mask), p) @ v
@@ -55,16 +56,16 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, p: float = 0.0) -> 
 
 # ---------------------------------------------------------------- the layers
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, p: float = 0.0) -> Tensor:
-    """`attention` with the causal mask, as torch computes it: (B, h, T, d) -> (B, h, T, d)."""
+    """`attention` with the causal mask, as torch computes it; all (B, h, T, d)."""
     return F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)
 
 
 class MultiHeadAttention(nn.Module):
-    """Concat(head_1, …, head_h) W_O, head_i = attention(x W_Qi, x W_Ki, x W_Vi): section 3.2.2.
+    """Concat(head_1, …, head_h) W_O, head_i = attention(x W_Qi, x W_Ki, x W_Vi): 3.2.2.
 
-    One matrix holds a W_Q (or W_K, W_V) of all heads side by side; all four have a bias. Attends
-    to the past and itself alone. dropout is that of the attention weights. Takes and returns
-    (T, B, D); heads divides hidden.
+    One matrix holds a W_Q (or W_K, W_V) of all heads side by side; all four have a bias.
+    Attends to the past and itself alone. dropout is that of the attention weights. Takes
+    and returns (T, B, D); heads divides hidden.
     """
 
     def __init__(self, hidden: int, heads: int, dropout: float):
@@ -75,8 +76,8 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (self._split(part(x)) for part in (self.query, self.key, self.value))
-        y = causal_attention(q, k, v, self.dropout if self.training else 0.0)  # (B, h, T, d)
-        return self.output(y.permute(2, 0, 1, 3).flatten(2))  # the heads side by side: (T, B, D)
+        y = causal_attention(q, k, v, self.dropout if self.training else 0.0)
+        return self.output(y.permute(2, 0, 1, 3).flatten(2))  # heads joined: (T, B, D)
 
     def _split(self, x: Tensor) -> Tensor:
         """(T, B, D) -> (B, h, T, d)."""

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from ptb.data.corpus import SPLITS
 from ptb.models.cells import CELLS
+from ptb.report.text import choice
 from ptb.setting import Setting, bar
 from ptb.training.optim import OPTIMISERS, SCHEDULES
 
@@ -29,7 +30,7 @@ def label(setting: Setting) -> str:
 def schedule(setting: Setting) -> str:
     """The learning rate over the run, in words."""
     optimiser, falls = OPTIMISERS[setting.optimiser], SCHEDULES[setting.schedule].words(setting)
-    return f"{optimiser.title}, learning rate {setting.lr:g} {falls}"
+    return f"{optimiser.title}, learning rate {choice(setting.lr)} {falls}"
 
 
 def convergence(
@@ -144,8 +145,8 @@ def trials(table: pd.DataFrame) -> Figure:
         {True: ", tied", False: ""}
     )
     named = table.assign(model=model).sort_values(["tied", "cell"], ascending=[True, False])
-    for place, (choice, name) in zip(axes, TRIAL_CHOICES.items(), strict=True):
-        sns.scatterplot(named, x=choice, y="valid", hue="model", style="model", s=40, ax=place)
+    for place, (field, name) in zip(axes, TRIAL_CHOICES.items(), strict=True):
+        sns.scatterplot(named, x=field, y="valid", hue="model", style="model", s=40, ax=place)
         place.set(xlabel=name, ylabel="validation perplexity")
         place.get_legend().remove()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)

@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from ptb.data.corpus import HELD_OUT
+from ptb.errors import RunError
 from ptb.models.cells import CELLS
 from ptb.paths import ROOT
 from ptb.report.tables import minutes, recorded
+from ptb.report.text import choice
 from ptb.runs.table import find_runs, gather, read_adapted
 from ptb.studies import ablation
 
@@ -70,7 +72,7 @@ def beyond(folder: Path) -> pd.DataFrame:
 
 def _finalist_row(row: dict) -> dict:
     added = [name for field, name in ablation.ADDITIONS.items() if row[field]]
-    recipe = f"dropout {row['dropout']:g}, weight decay {row['weight_decay']:g}"
+    recipe = f"dropout {row['dropout']:g}, weight decay {choice(row['weight_decay'])}"
     return {
         "model": CELLS[row["cell"]].title,
         "how": f"{', '.join(added)}, {recipe}, {row['epochs']} epochs",
@@ -80,12 +82,19 @@ def _finalist_row(row: dict) -> dict:
 
 
 def _adapted(folder: Path, ours: dict[str, dict]) -> list[dict]:
-    """What was measured of the finalists beyond one fixed model: how, what validation chose."""
+    """What was measured of the finalists beyond one fixed model: how, what validation chose.
+
+    A damaged file is left out and named, in a row of its own.
+    """
+    try:
+        measured = read_adapted(folder)
+    except RunError as error:
+        return [{"model": "left out", "how": str(error), "by; or what validation chose": "–"}]
     models = {
         name: f"{CELLS[row['cell']].title}, {row['epochs']} epochs" for name, row in ours.items()
     }
     rows = []
-    for row in read_adapted(folder):
+    for row in measured:
         names = row.get("runs", [row["run"]])  # an ensemble's are several
         if set(names) <= set(models):
             one_row = " (read as one row)" if row["kind"] == "dynamic evaluation" else ""

@@ -9,18 +9,19 @@ from IPython.display import Markdown
 from ptb.data.corpus import SPLITS
 from ptb.report import figures
 from ptb.report.display import Table, table
+from ptb.report.text import choice
 from ptb.runs.run import Run
 from ptb.setting import EXPERIMENT_ONLY, FIELDS, RECURRENT_ONLY, TRANSFORMER_ONLY, Setting, bar
 
 
 def setting_table(setting: Setting) -> Table:
-    """The setting, a row a choice, without what its cell, optimiser or schedule never read."""
-    rows = [
-        {"choice": name, "value": str(getattr(setting, name))}
-        for name in FIELDS
-        if _applies(name, setting)
-    ]
-    return table(pd.DataFrame(rows), "The setting of this run.", "tab:setting")
+    """The setting's choices but for those that its cell, optimiser or schedule never reads."""
+    pairs = [(n, choice(getattr(setting, n))) for n in FIELDS if _applies(n, setting)]
+    pairs += [("", "")] * (len(pairs) % 2)
+    half = len(pairs) // 2  # side by side, so that the table fits a screen
+    rows = [left + right for left, right in zip(pairs[:half], pairs[half:], strict=True)]
+    frame = pd.DataFrame(rows, columns=["choice", "value"] * 2)
+    return table(frame, "The setting of this run.", "tab:setting")
 
 
 def _applies(name: str, setting: Setting) -> bool:

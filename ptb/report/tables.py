@@ -11,6 +11,7 @@ from ptb.paths import RECORDS
 from ptb.report.claim import signed
 from ptb.report.display import as_it_is
 from ptb.report.figures import label, schedule
+from ptb.report.text import choice
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs, four_settings, gather
 from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, bar
@@ -108,7 +109,7 @@ def recipes(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         setting = row["run"].setting
-        differing = {name: getattr(setting, name) for name in _differing(table)}
+        differing = {name: choice(getattr(setting, name)) for name in _differing(table)}
         rows.append({"setting": label(setting), "schedule": schedule(setting)} | differing)
         rows[-1]["minutes"] = minutes(row["minutes"])
     return pd.DataFrame(rows)
@@ -123,7 +124,7 @@ def common(table: pd.DataFrame) -> str:
     setting = table.iloc[0]["run"].setting
     known = (*SHOWN, *_differing(table), *EXPERIMENT_ONLY, *TRANSFORMER_ONLY)
     shared = {name: getattr(setting, name) for name in FIELDS if name not in known}
-    words = {name: "yes" if value is True else value for name, value in shared.items() if value}
+    words = {n: "yes" if value is True else choice(value) for n, value in shared.items() if value}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
 
 
@@ -173,13 +174,16 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
         beside=[_beside(row) for row in table.to_dict("records")],
     )
     frame = pd.concat([choices, numbers], axis=1)
-    return frame.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    return frame.map(choice)
 
 
 def _beside(row: dict) -> str:
-    """The other choices that are not the default's: "tied, weight_drop 0.2"."""
+    """The other choices that are not the default's: "tied, weight drop 0.2"."""
     names = [n for n, field in FIELDS.items() if n not in TRIAL_COLUMNS and row[n] != field.default]
-    return ", ".join(name if row[name] is True else f"{name} {row[name]}" for name in names)
+    words = {name: name.replace("_", " ") for name in names}
+    return ", ".join(
+        words[name] if row[name] is True else f"{words[name]} {choice(row[name])}" for name in names
+    )
 
 
 def versions(table: pd.DataFrame) -> pd.DataFrame:

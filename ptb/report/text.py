@@ -38,3 +38,14 @@ def references(text: object) -> str:
 def latex(text: object) -> str:
     """text for LaTeX, no character of it a command and none changed by a ligature."""
     return "".join(LATEX.get(character, character) for character in str(text))
+
+
+def choice(value: object) -> str:
+    """A setting's value as tables and sentences show it: 25, 0.25, 10⁻⁵, 2·10⁻⁴."""
+    if not isinstance(value, float):
+        return str(value)
+    factor, e, power = f"{value:g}".partition("e")
+    if not e:
+        return factor
+    raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if factor == "1" else f"{factor}·10{raised}"

@@ -77,6 +77,16 @@ def test_beyond_has_others_then_finalists_then_what_adapts_them(tmp_path):
     assert f"tied, dropout {finalist.dropout}" in table.iloc[-2]["how"]
 
 
+def test_a_damaged_file_of_what_adapts_them_is_named_and_the_rest_shown(tmp_path):
+    finish(tmp_path, STUDIES["beyond"][0], 84.0)
+    whole = beyond(tmp_path)
+    (tmp_path / ADAPTED).write_text("[{")
+    table = beyond(tmp_path)
+    assert table[:-1].equals(whole) and whole.iloc[-1]["valid"] == "84.00"
+    assert list(table.iloc[-1][["model", "valid", "test"]]) == ["left out", "–", "–"]
+    assert f"{tmp_path.name}: {ADAPTED} is damaged" in table.iloc[-1]["how"]
+
+
 def test_an_ensemble_is_shown_where_it_is_of_finalists_and_no_others(tmp_path):
     first, *_ = STUDIES["beyond"]
     finish(tmp_path, first, 84.0)

@@ -117,7 +117,7 @@ def test_the_published_run_beside_ones_own_is_the_nearest():
     ],
 )
 def test_the_settings_table_has_what_applies(setting, there, not_there):
-    shown = set(setting_table(setting).frame["choice"])
+    shown = set(setting_table(setting).frame["choice"].values.flat)
     assert there <= shown and not not_there & shown
 
 

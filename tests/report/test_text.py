@@ -23,14 +23,15 @@ from pypdf import PdfReader
 
 import ptb.report.display
 from ptb.report.display import Table, passage, show
-from ptb.report.text import NO_MATHS
+from ptb.report.text import NO_MATHS, choice
 
 PAPER = Path(sys.prefix) / "share/jupyter/nbconvert/templates/paper"
 os.environ["PATH"] += os.pathsep + os.path.dirname(pypandoc.get_pandoc_path())
 
 PRINTABLE = [*ascii_letters, *digits, *punctuation]
 PAIRS = [a + b for a in PRINTABLE for b in PRINTABLE]
-# at the start a letter is like any other, and so is a digit; in the middle is every pair
+# At the start a letter is like any other, and so is a digit; in the middle is every pair. With
+# every pair at the start too these tests pass, but take four minutes.
 STARTS = [*PRINTABLE, *(a + b for a in "a1" + punctuation for b in "a1" + punctuation)]
 MIDDLES = [*PRINTABLE, *PAIRS]
 
@@ -165,3 +166,12 @@ def test_an_empty_table_says_so():
         table = Table(frame, "Nothing.", "tab:none")
         latex = pypandoc.convert_text(table._repr_latex_(), "plain", "latex")
         assert "no rows" in latex and "no rows" in table._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1e-5, "10⁻⁵"), (2.5e-7, "2.5·10⁻⁷"), (1e20, "10²⁰"), (25.0, "25"), (0.25, "0.25")]
+    + [(0.0, "0"), (5, "5"), (False, "False"), (None, "None"), ("linear", "linear")],
+)
+def test_a_setting_is_shown_as_one_writes_it(value, shown):
+    assert choice(value) == shown
