@@ -29,8 +29,8 @@ demo-architectures: setup  ## the second exercise's settings, scaled, on the emb
 	$(BIN)/python -m ptb study run demo-architectures
 	$(BIN)/python -m ptb study report demo-architectures
 
-architectures: setup  ## the second exercise on Penn Treebank: days on a CPU; SCALE=0.25, ONLY="3.1d 3.2a", DEVICE=cuda, WORKERS=1
-	$(BIN)/python -m ptb study run architectures $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) $(if $(DEVICE),--device $(DEVICE)) $(if $(WORKERS),--workers $(WORKERS))
+architectures: setup  ## the second exercise on Penn Treebank: days on a CPU; SCALE=0.25, ONLY="3.1d 3.2a", DEVICE=cuda, PRECISION=tf32, WORKERS=1
+	$(BIN)/python -m ptb study run architectures $(if $(SCALE),--scale $(SCALE)) $(if $(ONLY),--only $(ONLY)) $(if $(DEVICE),--device $(DEVICE)) $(if $(PRECISION),--precision $(PRECISION)) $(if $(WORKERS),--workers $(WORKERS))
 	$(BIN)/python -m ptb study report architectures
 
 publish: setup  ## your finished study becomes the published one

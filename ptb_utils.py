@@ -8,6 +8,7 @@ from ptb.evaluation.perplexity import measure, perplexity, token_losses
 from ptb.models import plain
 from ptb.models.cells import parameter_count
 from ptb.models.language_model import build
+from ptb.models.precision import check_precision
 from ptb.notebook import (
     check,
     check_parameters,
@@ -47,12 +48,13 @@ from ptb.training.trainer import check_device
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
     "after", "build", "bullets", "by_setting", "check", "check_device", "check_number",
-    "check_parameters", "choose_experiments", "choose_study", "continued", "counted",
-    "draw_cell", "draw_dropout", "draw_windows", "explore", "figures", "find_recurrent_runs",
-    "find_run", "find_runs", "generate_rows", "inspection", "inspection_figures",
-    "is_published", "listed", "literature", "load", "load_model", "measure", "model_table",
-    "neighbour_table", "next_steps", "paragraph", "parameter_count", "passage", "perplexity",
-    "plain", "read_sentence", "read_text", "relative", "remeasure", "result", "run_folder",
-    "setting_table", "show", "signed", "source", "surprises", "table", "tables", "texts",
-    "title_page", "token_losses", "too_short", "train", "trials", "use_threads", "vocabulary",
+    "check_parameters", "check_precision", "choose_experiments", "choose_study", "continued",
+    "counted", "draw_cell", "draw_dropout", "draw_windows", "explore", "figures",
+    "find_recurrent_runs", "find_run", "find_runs", "generate_rows", "inspection",
+    "inspection_figures", "is_published", "listed", "literature", "load", "load_model",
+    "measure", "model_table", "neighbour_table", "next_steps", "paragraph", "parameter_count",
+    "passage", "perplexity", "plain", "read_sentence", "read_text", "relative", "remeasure",
+    "result", "run_folder", "setting_table", "show", "signed", "source", "surprises", "table",
+    "tables", "texts", "title_page", "token_losses", "too_short", "train", "trials",
+    "use_threads", "vocabulary",
 ]  # fmt: skip

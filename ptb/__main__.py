@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from ptb.errors import PlainError, SettingError, StudyError, meant
@@ -109,9 +110,9 @@ def study(options) -> int:
 
 
 def chosen_study(options) -> list[Setting]:
-    """A study's settings: at the scale, and of the experiments, that were asked for.
+    """A study's settings: at the scale and precision, and of the experiments, that were asked for.
 
-    Raises SettingError for a study or an experiment that there isn't.
+    Raises SettingError for a study, an experiment or a precision that there isn't.
     """
     from ptb.studies.architectures import at_scale
     from ptb.studies.named import STUDIES
@@ -123,6 +124,8 @@ def chosen_study(options) -> list[Setting]:
     if options.scale is not None:
         scale = check_number("scale", float, options.scale)
         settings = [at_scale(setting, scale) for setting in settings]
+    if options.precision is not None:
+        settings = [replace(setting, precision=options.precision) for setting in settings]
     known = [setting.experiment for setting in settings if setting.experiment]
     for name in options.only or ():
         if not known:
@@ -258,6 +261,9 @@ def add_study_options(parser: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)"
     )
     parser.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
+    parser.add_argument(
+        "--precision", help="of products: float32, tf32 (a GPU) or bfloat16 (a CPU)"
+    )
     parser.add_argument("--only", nargs="+", metavar="EXPERIMENT", help="of architectures: 3.1d")
 
 

@@ -16,7 +16,11 @@ TABLES = {
     "schedule": "ptb.training.optim:SCHEDULES",
     "optimiser": "ptb.training.optim:OPTIMISERS",
 }
-CHOICES = {"reset": ("after", "before"), "initial": ("uniform", "exercise")}
+CHOICES = {
+    "reset": ("after", "before"),
+    "initial": ("uniform", "exercise"),
+    "precision": ("float32", "tf32", "bfloat16"),
+}
 DEVICES = ("cpu", "cuda")
 # the reset gate has a check of its own
 RECURRENT_ONLY = (
@@ -121,6 +125,10 @@ class Setting:
     # ------------------------------------------------------------ the second exercise
     experiment: str = ""  # the run's name there, as "3.1a" (see `ptb.studies.architectures`)
     scale: float = 1.0  # what that run's widths and epochs were multiplied by
+
+    # ------------------------------------------------------------ what computes
+    precision: str = "float32"  # of products: or tf32 (a GPU), bfloat16 (some CPUs); see
+    # `ptb.models.precision`
 
     def __post_init__(self):
         for field in fields(self):

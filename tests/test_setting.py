@@ -54,6 +54,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({**TRANSFORMER, "attention_dropout": 10}, ["from 0 to below 1", "did you mean 0.1?"]),
     ({**TRANSFORMER, "biases": 1}, ["biases = 1 is for recurrent cells", "use 2"]),
     ({"biases": 3}, ["biases = 3", "a whole number from 1 to 2"]),
+    ({"precision": "bf16"}, ["'bf16'", "float32, tf32, bfloat16", "did you mean 'bfloat16'?"]),
     ({"initial": "exercises"}, ["'exercises'", "uniform, exercise", "did you mean 'exercise'?"]),
     ({"experiment": "3.1/a"}, ["experiment = '3.1/a'", "a plain name"]),
     ({"scale": 2}, ["scale = 2", "a number from 0 to 1"]),
@@ -136,6 +137,7 @@ OTHER = {
     "biases": 1, "initial": "exercise", "experiment": "3.1a", "scale": 0.5,
     "same_mask": True, "word_dropout": 0.1, "weight_drop": 0.5,
     "augmented": 0.1, "projected": True, "carried": False, "random_offset": False,
+    "precision": "bfloat16",
 }  # fmt: skip
 
 

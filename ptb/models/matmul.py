@@ -3,7 +3,9 @@
 torch's CPU build multiplies float32 matrices with MKL, which is held back on processors that are
 not Intel's; the oneDNN that the same build carries is not (twice as fast as MKL on an AMD EPYC with
 AVX-512, but slower than MKL on an Intel Xeon). The products below take oneDNN where MKL would be
-held back. Both are exact float32. None is differentiable.
+held back. Both are exact float32, unless `ptb.models.precision` asks torch for less: what is
+oneDNN's here would not be rounded then, and all products are torch's, which takes oneDNN for them
+by itself. None is differentiable.
 
 Shapes: a (M, K), b (K, N), bias (N,); fastest where a and b are contiguous.
 """
@@ -32,7 +34,8 @@ ONEDNN = (
 
 
 def _by_onednn(a: Tensor) -> bool:
-    return ONEDNN and a.dtype == torch.float32 and a.device.type == "cpu"
+    exact = torch.get_float32_matmul_precision() == "highest"
+    return ONEDNN and exact and a.dtype == torch.float32 and a.device.type == "cpu"
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:

@@ -15,7 +15,9 @@ from ptb.runs.table import find_runs, gather
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
-NOTES = "notes.csv"  # of a study: what its runs' seconds depend on and their records do not say
+# Of a study: what its runs' seconds depend on, and a precision of products that was chosen outside
+# the setting, which older records do not say.
+NOTES = "notes.csv"
 
 
 def experiments(study: Path) -> pd.DataFrame:
@@ -34,7 +36,8 @@ def experiments(study: Path) -> pd.DataFrame:
         return table
     table = table.drop_duplicates(["experiment", "scale"], ignore_index=True)
     notes = pd.read_csv(study / NOTES, index_col="run") if (study / NOTES).exists() else None
-    table = table.join(pd.DataFrame([_curve(row, notes) for _, row in table.iterrows()]))
+    found = pd.DataFrame([_curve(row, notes) for _, row in table.iterrows()])
+    table = table.drop(columns="precision").join(found)
     titles = {name: optimiser.title for name, optimiser in OPTIMISERS.items()}
     order = [table["cell"].map(CELL_ORDER.index), table["optimiser"].map(titles)]
     keys = pd.DataFrame(dict(enumerate([*order, table["experiment"], -table["scale"]])))
@@ -64,10 +67,12 @@ def _stopped_runs(study: Path, finished: pd.DataFrame) -> pd.DataFrame:
 def _curve(row: pd.Series, notes: pd.DataFrame | None) -> dict:
     run, history, best = row["run"], row["run"].history, row["best_epoch"]
     found = {"tag": tag(run.setting), "device": _device(run), "note": "", "unigram": math.nan}
+    found["precision"] = row["precision"]
     if notes is not None and run.folder.name in notes.index:
         about = notes.loc[run.folder.name]
         if not run.done or about["device"] == found["device"]:  # else it was made anew elsewhere
             found |= {"device": about["device"], "note": f"{about['device']}, {about['note']}"}
+            found["precision"] = about.get("precision", row["precision"])
     for when, epoch in (("best", best), ("end", len(history))):
         values = dict.fromkeys(history, math.nan) if pd.isna(best) else history.iloc[int(epoch) - 1]
         names = {"running": "train_running", "plain": "train", "valid": "valid", "at": "seconds"}

@@ -16,6 +16,7 @@ from ptb.report.architecture_runs import (
     stepping,
 )
 from ptb.report.texts import frame
+from ptb.setting import Setting
 from ptb.studies.architectures import FIFTEEN, PAIR
 
 MARKS = {"finished": "", "diverged": "*", "stopped": "‡"}
@@ -32,7 +33,10 @@ REPORTED = pd.read_csv(ROOT / "report" / "solution.csv", index_col="run")
 def results(table: pd.DataFrame) -> pd.DataFrame:
     """The exercise's one table, as text; see `results_caption`."""
     found = pd.DataFrame([_result(row) for _, row in table.iterrows()])
-    return found if (found["solution"] != "–").any() else found.drop(columns="solution")
+    empty = {"solution": "–", "prec.": Setting.precision}  # columns that may have nothing to say
+    return found.drop(
+        columns=[name for name, value in empty.items() if (found[name] == value).all()]
+    )
 
 
 def _result(row: pd.Series) -> dict:
@@ -48,6 +52,7 @@ def _result(row: pd.Series) -> dict:
         "p": f"{row['dropout']:g}",
         "par.": number(millions, 2),
         "s": number(row["at_end"], 0),
+        "prec.": row["precision"],
         "best": f"{best}/{epochs}{MARKS[row['status']]}",
         "train": number(row["running_best"]),
         "valid": number(row["valid"]),
@@ -78,6 +83,8 @@ def results_caption(table: pd.DataFrame) -> str:
     )
     if table.apply(_is_like_theirs, axis=1).any():
         caption += " solution: the best validation perplexity of Anonymous (2020)."
+    if (table["precision"] != Setting.precision).any():
+        caption += " prec.: precision of the matrix products in training."
     if (table["status"] == "diverged").any():
         caption += " *: it diverged."
     if (table["status"] == "stopped").any():

@@ -35,6 +35,7 @@ def _applies(name: str, setting: Setting) -> bool:
         "hold": setting.schedule == "hold",
         "decay": setting.schedule in ("hold", "plateau"),
         **dict.fromkeys(EXPERIMENT_ONLY, bool(setting.experiment)),
+        "precision": setting.precision != Setting.precision,
     }
     return conditions.get(name, True)
 

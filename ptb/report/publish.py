@@ -26,7 +26,7 @@ from ptb.setting import Setting
 from ptb.studies.named import MAIN, SECOND_EXERCISE, STUDIES
 
 EXPERIMENT_COLUMNS = [
-    "run", "model", "step", "B", "p", "par.", "s", "best", "train", "valid", "solution",
+    "run", "model", "step", "B", "p", "par.", "s", "prec.", "best", "train", "valid", "solution",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Where a run was made: versions, machine, threads and commit."""
+"""Where a run was made: versions, machine, threads, precision of products and commit."""
 
 import os
 import platform
@@ -8,17 +8,19 @@ from pathlib import Path
 
 import torch
 
+from ptb.models.precision import current_precision
 from ptb.paths import ROOT
 
 
 def environment() -> dict:
-    """Versions, machine, threads and commit: what a figure's reader needs to make it again."""
+    """Versions, machine and how it computed: what a figure's reader needs to make it again."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "numpy", "pandas", "papermill")},
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
+        "precision": current_precision(),
         "commit": _commit(),
     }
 

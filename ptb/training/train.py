@@ -11,6 +11,7 @@ from ptb.evaluation.generation import write_samples, write_texts
 from ptb.evaluation.gradient_flow import gradient_flow
 from ptb.evaluation.perplexity import measure, sliding_losses, summary, token_losses
 from ptb.models.language_model import LanguageModel
+from ptb.models.precision import use_precision
 from ptb.runs.files import WEIGHTS
 from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
@@ -32,14 +33,15 @@ def train(
     on_step(epochs finished, fraction of this one, running perplexity) each update; on_measure(what)
     what is measured next of the saved weights, at the end: a split, then "texts". A run that is
     done is not trained again. Raises RunError where the folder is another setting's or text's or in
-    use, and, before there is one, SettingError for the device and CorpusError where the training
-    split is too short for the rows.
+    use, and, before there is one, SettingError for the device or the precision that it lacks and
+    CorpusError where the training split is too short for the rows.
     """
     check_device(device)
     ids = corpus["train"]
     windows(ids, setting.batch_size, setting.bptt, offsets(setting, ids) - 1)  # raises if short
     run = Run(folder)
-    with run.writing(setting, corpus.fingerprint):
+    precise = use_precision(setting.precision, device)
+    with precise, run.writing(setting, corpus.fingerprint):
         try:
             return _train(setting, corpus, run, on_epoch, on_step, device, on_measure)
         except KeyboardInterrupt:
@@ -95,12 +97,15 @@ def _save(trainer: Trainer, run: Run, improved: bool) -> None:
 def _finish(trainer: Trainer, run: Run, reason: str | None, on_measure: Callable) -> dict:
     """Measures the saved, rounded weights on every token of every split, and closes the run.
 
-    reason says why it diverged; None: it did not.
+    Its products are exact, whatever those of training: others measure the weights again. reason
+    says why it diverged; None: it did not.
     """
     measured = {"best_epoch": None}
     try:
         if trainer.best:
-            measured = {"best_epoch": trainer.best["epoch"]} | _measure(trainer, run, on_measure)
+            with use_precision("float32", trainer.device.type):
+                found = _measure(trainer, run, on_measure)
+            measured = {"best_epoch": trainer.best["epoch"]} | found
     except Diverged as error:
         reason = reason or str(error)
     metrics = {"status": "diverged", "reason": reason} if reason else {"status": "finished"}

@@ -121,14 +121,29 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
         make_experiment(tmp_path, FULL[name], 200.0, device=device).folder.name
         for name, device in (("3.1b", "GPU"), ("3.1d", "cpu"))
     ]
-    lines = [f'{name},GPU,"shared by two, TF32"' for name in names]
-    (tmp_path / "notes.csv").write_text("\n".join(["run,device,note", *lines]))
+    lines = [f"{name},GPU,tf32,shared by two" for name in names]
+    (tmp_path / "notes.csv").write_text("\n".join(["run,device,precision,note", *lines]))
     runs = records.experiments(tmp_path).set_index("tag")
-    assert runs.loc["3.1a", "note"] == runs.loc["3.1b", "note"] == "GPU, shared by two, TF32"
+    assert runs.loc["3.1a", "note"] == runs.loc["3.1b", "note"] == "GPU, shared by two"
     assert runs.loc["3.1d", "note"] == ""  # made anew on a CPU
     said = tables.seconds_note(runs.reset_index())
-    assert "GPU, shared by two, TF32: 3.1a, 3.1b)" in said and "thread: 3.1d;" in said
+    assert "GPU, shared by two: 3.1a, 3.1b)" in said and "thread: 3.1d;" in said
     assert tables.seconds_note(make_study(tmp_path / "one")) == ""
+
+
+def test_products_in_another_precision_have_a_column(tmp_path):
+    """As the setting has it, or the notes on a run whose record is older than the choice."""
+    noted = make_stopped(tmp_path, FULL["3.1a"], 300.0).folder.name
+    (tmp_path / "notes.csv").write_text(f"run,device,precision,note\n{noted},GPU,tf32,alone\n")
+    make_experiment(tmp_path, FULL["3.1b"], 200.0)
+    make_experiment(tmp_path, replace(FULL["3.1d"], precision="bfloat16"), 200.0)
+    table = records.experiments(tmp_path)
+    shown = tables.results(table).set_index("run")["prec."].to_dict()
+    assert shown == {"3.1a": "tf32", "3.1b": "float32", "3.1d": "bfloat16"}
+    assert "prec.: precision of the matrix products" in tables.results_caption(table)
+    plain = make_study(tmp_path / "one")
+    assert "prec." not in tables.results(plain)
+    assert "prec." not in tables.results_caption(plain)
 
 
 @pytest.fixture

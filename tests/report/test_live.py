@@ -114,6 +114,8 @@ def test_the_published_run_beside_ones_own_is_the_nearest():
         (recipe("lstm", 0.0), {"clip", "tied", "momentum"}, {"heads", "reset", "hold", "scale"}),
         (recipe("gru", 0.0, schedule="hold"), {"reset", "hold", "decay"}, {"augmented"}),
         (recipe("transformer", 0.1), {"heads"}, {"tied", "same_mask", "momentum", "reset"}),
+        (recipe("lstm", 0.0), {"lr"}, {"precision"}),
+        (recipe("lstm", 0.0, precision="tf32"), {"precision"}, set()),
     ],
 )
 def test_the_settings_table_has_what_applies(setting, there, not_there):

@@ -128,6 +128,12 @@ def test_study_at_a_scale_and_in_part():
     assert chosen_study(options) == list(FULL.values())
 
 
+def test_study_in_another_precision():
+    line = "study run architectures --scale 0.25 --only 3.1d --precision tf32"
+    (setting,) = chosen_study(parser().parse_args(line.split()))
+    assert setting == replace(at_scale(FULL["3.1d"], 0.25), precision="tf32")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

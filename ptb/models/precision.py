@@ -1,0 +1,75 @@
+"""The precision of matrix products: exact float32, or faster and rounded on hardware that can.
+
+"tf32", on a GPU since NVIDIA's Ampere, rounds what goes into a product to 11 significant bits;
+"bfloat16", on a CPU with AMX or AVX512-BF16, to 8. Sums, and everything that is no product, stay
+float32. torch keeps the choice for the whole process.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ptb.errors import SettingError
+
+TORCHS = {"float32": "highest", "tf32": "high", "bfloat16": "medium"}  # torch's names for them
+
+
+def current_precision() -> str:
+    """The precision of products in this process, by our name."""
+    names = {theirs: ours for ours, theirs in TORCHS.items()}
+    return names[torch.get_float32_matmul_precision()]
+
+
+@contextmanager
+def use_precision(name: str, device: str) -> Iterator[None]:
+    """A context in which products have that precision; raises SettingError where they can't."""
+    check_precision(name, device)
+    before = current_precision()
+    _set(name)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def check_precision(name: str, device: str) -> None:
+    """Raises SettingError unless the device, "cpu" or "cuda", has products of that precision."""
+    if name == "tf32" and device != "cuda":
+        raise SettingError(
+            f"precision = 'tf32' is for a GPU, not device = {device!r}: use 'float32', on a CPU "
+            "that has the units 'bfloat16', or device = 'cuda'"
+        )
+    if name == "tf32" and not torch.cuda.is_tf32_supported():
+        raise SettingError(
+            "precision = 'tf32' needs a GPU of NVIDIA's Ampere or later: use 'float32'"
+        )
+    if name == "bfloat16" and device != "cpu":
+        raise SettingError(
+            f"precision = 'bfloat16' is for a CPU, not device = {device!r}: use 'tf32' or 'float32'"
+        )
+    if name == "bfloat16" and not rounds_to_bfloat16():
+        raise SettingError(
+            "precision = 'bfloat16' needs a CPU with AMX or AVX512-BF16, of which this one's "
+            "products make no use: use 'float32'"
+        )
+
+
+def rounds_to_bfloat16() -> bool:
+    """Whether products here are in bfloat16 when asked: tried, since torch's flag promises nothing.
+
+    A product of matrices full of 1 + 2⁻¹⁰, which bfloat16 rounds to 1, is then a whole number.
+    """
+    before = current_precision()
+    _set("bfloat16")
+    try:
+        ones = torch.full((64, 64), 1 + 2**-10)
+        return bool((ones @ ones == 64).all())
+    finally:
+        _set(before)
+
+
+def _set(name: str) -> None:
+    torch.set_float32_matmul_precision(TORCHS[name])
+    torch.backends.cudnn.allow_tf32 = name == "tf32"  # torch's default is True
+    torch.backends.mkldnn.rnn.fp32_precision = "bf16" if name == "bfloat16" else "ieee"
