@@ -4,7 +4,7 @@ The limit is the time of only the matrix products that a step needs, each by the
 own product into a preallocated output and the project's `product`. All three take turns in one
 process; figures are medians of rounds after a warm-up. Then memory, two processes side by side, and
 the time from starting train.ipynb to its first step. Where torch sees a GPU, the same comparison
-there. Writes report/benchmark.json.
+there; and in each precision of products that the hardware has. Writes report/benchmark.json.
 """
 
 import json
@@ -23,6 +23,7 @@ from ptb.evaluation.perplexity import measure
 from ptb.models.cells import CELLS
 from ptb.models.matmul import product
 from ptb.models.plain import PlainModel, train_step
+from ptb.models.precision import rounds_to_bfloat16, use_precision
 from ptb.paths import ROOT
 from ptb.runs.environment import environment
 from ptb.runs.files import write_json
@@ -112,22 +113,31 @@ def seconds(call, *arguments) -> float:
     return time.perf_counter() - start
 
 
-def compare(cell: str, threads: int, device: str = "cpu") -> dict:
-    """Tokens a second of the three, which take turns, by their median rounds."""
+def compare(cell: str, threads: int, device: str = "cpu", precision: str = "float32") -> dict:
+    """Tokens a second of the three, which take turns, by their median rounds.
+
+    The precision is that of ours and of the limit; the plain loop is in float32.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(1)
     kinds = {"plain": Plain, "ours": Ours, "limit": Limit}
-    contestants = {name: kind(cell, device) for name, kind in kinds.items()}
+    precisions = dict.fromkeys(kinds, precision) | {"plain": "float32"}
+    contestants = {}
+    for name, kind in kinds.items():
+        with use_precision(precisions[name], device):  # a captured step keeps that of its capture
+            contestants[name] = kind(cell, device)
     windows, found = batches(STEPS, device), {name: [] for name in contestants}
     for _ in range(ROUNDS + 1):
         for name, contestant in contestants.items():
-            took = sum(seconds(contestant.step, x, y) for x, y in windows)
+            with use_precision(precisions[name], device):
+                took = sum(seconds(contestant.step, x, y) for x, y in windows)
             found[name].append(took / STEPS)
     medians = {name: statistics.median(times[1:]) for name, times in found.items()}
     return {
         "cell": cell,
         "device": device,
         "threads": threads,
+        "precision": precision,
         **{f"{name}_tokens_per_second": T * B / s for name, s in medians.items()},
         "limit_share": medians["limit"] / medians["ours"],
         "over_plain": medians["plain"] / medians["ours"],
@@ -203,6 +213,7 @@ def table(found: dict) -> str:
         speeds[1] += f" ({row['over_plain']:.1f}×)"
         threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
         where = threads if row["device"] == "cpu" else "GPU"
+        where += "" if row["precision"] == "float32" else f", {row['precision']}"
         speeds.append(f"{row['limit_share']:.0%}")
         lines.append(f"| {row['cell'].upper()}, {where} | {' | '.join(speeds)} |")
     return "\n".join(lines)
@@ -211,9 +222,14 @@ def table(found: dict) -> str:
 def main() -> None:
     waited = statistics.median(start_up() for _ in range(3))  # first: it needs Penn Treebank
     found = {"environment": environment(), "start_up_seconds": waited}
-    found["step"] = [compare(cell, n) for cell in ("lstm", "gru") for n in (1, 2)]
+    kinds = [(n, "cpu", "float32") for n in (1, 2)]
+    if rounds_to_bfloat16():
+        kinds += [(n, "cpu", "bfloat16") for n in (1, 2)]
     if torch.cuda.is_available():
-        found["step"] += [compare(cell, 1, "cuda") for cell in ("lstm", "gru")]
+        kinds.append((1, "cuda", "float32"))
+        if torch.cuda.is_tf32_supported():
+            kinds.append((1, "cuda", "tf32"))
+    found["step"] = [compare(cell, *kind) for cell in ("lstm", "gru") for kind in kinds]
     found["side_by_side"] = [side_by_side(cell) for cell in ("lstm", "gru")]
     fresh = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
     with ProcessPoolExecutor(1, **fresh) as pool:
