@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+from torch.backends.cudnn.rnn import get_cudnn_mode
 
 from ptb.models.matmul import add_product_, product
 
@@ -191,6 +192,24 @@ def torch_rnn(x, h0, *weights):
     """torch's Elman network, which on a GPU is cuDNN's."""
     y, h = torch._VF.rnn_tanh(x, h0[None], weights, *_flags())
     return y, h[0]
+
+
+CUDNNS = {lstm: "LSTM", torch_gru: "GRU", torch_rnn: "RNN_TANH"}  # by cuDNN's names
+
+
+def flatten(kernel, weights: tuple[Tensor, ...]) -> None:
+    """Moves a layer's four weights into the one chunk of memory that cuDNN wants on a GPU.
+
+    Elsewhere it would copy them at each call. They stay the same objects, as an optimiser knows
+    them. Of another kernel, or not on a GPU, they stay where they are.
+    """
+    w_ih, w_hh = weights[:2]
+    if kernel in CUDNNS and w_ih.is_cuda and torch.backends.cudnn.is_acceptable(w_ih):
+        mode, sizes = get_cudnn_mode(CUDNNS[kernel]), (w_ih.shape[1], w_hh.shape[1])
+        with torch.no_grad():
+            torch._cudnn_rnn_flatten_weight(
+                weights, len(weights), sizes[0], mode, sizes[1], 0, 1, False, False
+            )  # no projection, one layer, steps first, one direction
 
 
 gru, gru_reset_before, rnn = _GRU.apply, _GRUResetBefore.apply, _RNN.apply

@@ -6,7 +6,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ptb.models.cells import find_cell
-from ptb.models.kernels import input_gradients, input_products
+from ptb.models.kernels import flatten, input_gradients, input_products
 
 
 def drop(x: Tensor, p: float) -> Tensor:
@@ -98,6 +98,15 @@ class Recurrent(nn.Module):
             zeros = torch.zeros(recurrent_rows) if recurrent_rows else None
             self.register_buffer("bias_hh", zeros, persistent=False)
 
+    def _apply(self, *arguments, **named):
+        """What moves a module to a device, as torch's own recurrent layers extend it."""
+        super()._apply(*arguments, **named)
+        flatten(self.cell.on_gpu, self._weights())
+        return self
+
+    def _weights(self) -> tuple[Tensor | None, ...]:
+        return self.weight_ih, self.weight_hh, self.bias_ih, self.bias_hh
+
     def initial_state(self, batch_size: int) -> tuple[Tensor, ...]:
         """The zero state: (h, c) for the LSTM, (h,) for the others, (B, hidden) each."""
         zeros = self.weight_ih.new_zeros(batch_size, self.hidden)
@@ -105,10 +114,10 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         self._check(x, state)
-        weight_hh = self.weight_hh
-        if self.training and self.weight_drop and weight_hh is not None:
-            weight_hh = drop(weight_hh, self.weight_drop)
-        weights = (self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        w_ih, w_hh, b_ih, b_hh = self._weights()
+        if self.training and self.weight_drop and w_hh is not None:
+            w_hh = drop(w_hh, self.weight_drop)
+        weights = (w_ih, w_hh, b_ih, b_hh)
         kernel = self.cell.on_gpu if x.is_cuda else self.cell.fast
         if kernel is None:
             return self._loop(x, state, weights)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from test_cells import LAYERS
 
+from ptb.models import kernels
 from ptb.models.cells import CELLS, find_cell
 from ptb.models.layers import Linear, Recurrent, drop
 
@@ -108,6 +109,29 @@ def test_what_a_gpu_takes_from_torch_is_the_same_function(cell):
         return y, tuple(last)
 
     assert_same_as(by_cudnns_call, case)
+
+
+@pytest.mark.parametrize("biases", [1, 2])
+@pytest.mark.parametrize("cell", KINDS, ids="-".join)
+def test_weights_moved_to_a_gpu_are_cudnns_in_one_chunk(cell, biases, monkeypatch):
+    """Here without a GPU: what cuDNN would be asked, where the kernel is its own."""
+    layer, calls = make(cell, SIZES[-1], biases=biases)[0], []
+    before = {name: id(weights) for name, weights in layer.named_parameters()}
+    layer.to(torch.float32)  # on the CPU: nothing is asked
+    assert {name: id(weights) for name, weights in layer.named_parameters()} == before
+    monkeypatch.setattr(kernels, "get_cudnn_mode", lambda name: name)
+    monkeypatch.setattr(torch, "_cudnn_rnn_flatten_weight", lambda *a: calls.append(a))
+    monkeypatch.setattr(torch.backends.cudnn, "is_acceptable", lambda weights: True)
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    layer.to(torch.float64)
+    if cell == ("gru", "before"):  # a loop of our own, on a GPU too
+        assert calls == []
+        return
+    ((weights, count, inputs, mode, hidden, *rest),) = calls
+    expected = [getattr(layer, name) for name in WEIGHTS]
+    assert all(ours is theirs for ours, theirs in zip(weights, expected, strict=True))
+    assert (count, inputs, hidden, rest) == (4, 1, 9, [0, 1, False, False])
+    assert mode == {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN_TANH"}[cell[0]]
 
 
 @pytest.mark.parametrize("through", ["y", "state"])
