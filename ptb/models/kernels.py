@@ -114,12 +114,15 @@ class _GRUResetBefore(Function):
         gates = input_products(x, w_ih, b_ih + b_hh)  # becomes r, z, n in place
         h, rh = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
         to_gates, to_n = w_hh[: 2 * size].T.contiguous(), w_hh[2 * size :].T.contiguous()
+        # lists of T views, as in `_GRU`
+        rz, n = (part.unbind() for part in gates.split((2 * size, size), 2))
+        r, z = (part.unbind() for part in gates[:, :, : 2 * size].chunk(2, 2))
+        h_t, rh_t = h.unbind(), rh.unbind()
         for t in range(steps):
-            gates[t, :, : 2 * size].add_(product(h[t], to_gates)).sigmoid_()
-            r, z, n = gates[t].chunk(3, dim=1)
-            torch.mul(r, h[t], out=rh[t])
-            n.add_(product(rh[t], to_n)).tanh_()
-            torch.lerp(n, h[t], z, out=h[t + 1])  # n + z (h - n)
+            add_product_(rz[t], h_t[t], to_gates).sigmoid_()
+            torch.mul(r[t], h_t[t], out=rh_t[t])
+            add_product_(n[t], rh_t[t], to_n).tanh_()
+            torch.lerp(n[t], h_t[t], z[t], out=h_t[t + 1])  # n + z (h - n)
         ctx.save_for_backward(x, w_ih, w_hh, gates, h, rh)
         return h[1:], h[-1].clone()
 
@@ -131,20 +134,24 @@ class _GRUResetBefore(Function):
         r, z, n = gates.chunk(3, dim=2)
         to_n, to_z = (1 - z) * (1 - n * n), (h[:-1] - n) * z * (1 - z)  # d(pre-activation) / dh'
         to_r = h[:-1] * r * (1 - r)  # d(pre-activation of r) / d(r h)
-        dgates, dh = torch.empty_like(gates), dh.clone()
+        drz, dn = gates.new_empty(*z.shape[:2], 2 * size), gates.new_empty(z.shape)
+        dstates = _sequence(torch.zeros_like(dh), len(x))  # (T+1, B, H), from h0's on
+        dstates[1:], dstates[-1] = dy, dy[-1] + dh
+
+        dr_t, dz_t = (part.unbind() for part in drz.chunk(2, 2))
+        drz_t, dn_t, dh_t = drz.unbind(), dn.unbind(), dstates.unbind()
+        to_r, to_z, to_n, r, z = (part.unbind() for part in (to_r, to_z, to_n, r, z))
+        w_rz, w_n = w_hh.split((2 * size, size))
         for t in reversed(range(len(x))):
-            dh += dy[t]
-            dr, dz, dn = dgates[t].chunk(3, dim=1)
-            torch.mul(to_n[t], dh, out=dn)
-            drh = product(dn.contiguous(), w_hh[2 * size :])
-            torch.mul(to_r[t], drh, out=dr)
-            torch.mul(to_z[t], dh, out=dz)
-            through_gates = product(dgates[t, :, : 2 * size].contiguous(), w_hh[: 2 * size])
-            dh = through_gates.addcmul_(dh, z[t]).addcmul_(drh, r[t])
-        dx, dw_ih, db = input_gradients(x, dgates, w_ih)
-        dw_hh, _ = _weight_gradients(h[:-1], dgates)
-        dw_hh[2 * size :], _ = _weight_gradients(rh, dgates[..., 2 * size :])
-        return dx, dh, dw_ih, dw_hh, db, db
+            torch.mul(to_n[t], dh_t[t + 1], out=dn_t[t])
+            drh = product(dn_t[t], w_n)
+            torch.mul(to_r[t], drh, out=dr_t[t])
+            torch.mul(to_z[t], dh_t[t + 1], out=dz_t[t])
+            dh_t[t].addcmul_(dh_t[t + 1], z[t]).addcmul_(drh, r[t])
+            add_product_(dh_t[t], drz_t[t], w_rz)
+        dx, dw_ih, db = input_gradients(x, torch.cat((drz, dn), 2), w_ih)
+        dw_hh = torch.cat((_weight_gradients(h[:-1], drz)[0], _weight_gradients(rh, dn)[0]))
+        return dx, dstates[0], dw_ih, dw_hh, db, db
 
 
 class _RNN(Function):
