@@ -5,8 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ptb.models.capture import GraphedLosses
+
 ROWS, WINDOW = 10, 100
 SLIDING = 256  # windows at a time in the sliding evaluation
+WORTH_CAPTURING = 12  # windows: a capture takes the time of four
 
 
 @torch.no_grad()
@@ -23,11 +26,15 @@ def _read(model, ids: Tensor, rows: int) -> Iterator[tuple[Tensor, Tensor, Tenso
     length = -(-count // rows)
     starts = length * torch.arange(rows, device=ids.device)
     state, size = model.initial_state(rows), model.window or WINDOW
+    whole = model.token_losses  # of a window of full size
+    if ids.is_cuda and length // size > WORTH_CAPTURING:
+        whole = GraphedLosses(model, size, rows, ids.device)
     for first in range(0, length, size):
         steps = torch.arange(first, min(first + size, length), device=ids.device)
         places = steps[:, None] + starts  # (T, B)
         inside = places.clamp(max=count - 1)
-        losses, state = model.token_losses(ids[inside].long(), ids[inside + 1].long(), state)
+        losses_of = whole if len(steps) == size else model.token_losses
+        losses, state = losses_of(ids[inside].long(), ids[inside + 1].long(), state)
         yield places, places < count, losses
 
 
