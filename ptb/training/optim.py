@@ -56,11 +56,16 @@ def learning_rate(setting: Setting, epoch: int, fraction: float, cuts: int = 0) 
 
 
 class Optimiser(NamedTuple):
-    """How an optimiser is made from a setting and parameters, what it is called, a rate to try."""
+    """How an optimiser is made from a setting and parameters, what it is called, a rate to try.
+
+    static is the same as a CUDA graph can hold it (see `StaticSGD`); without it, a GPU takes the
+    step kernel by kernel.
+    """
 
     make: Callable[[Setting, list[Tensor]], torch.optim.Optimizer]
     title: str
     first_lr: float  # to begin a search with
+    static: Callable | None = None
 
 
 def _sgd(setting: Setting, parameters: list[Tensor]) -> torch.optim.SGD:
@@ -75,9 +80,83 @@ def _adamw(setting: Setting, parameters: list[Tensor]) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameters, setting.lr, weight_decay=setting.weight_decay)
 
 
+def _own(optimiser: torch.optim.Optimizer, parameters: list[Tensor], name: str) -> list[Tensor]:
+    """The tensors of that name in an optimiser's state, a parameter's each; zero at first."""
+    states = [optimiser.state[parameter] for parameter in parameters]
+    pairs = zip(states, parameters, strict=True)
+    return [state.setdefault(name, torch.zeros_like(p.detach())) for state, p in pairs]
+
+
+class StaticSGD:
+    """SGD, plain or with momentum, over tensors that stay in place: all that changes is in tensors.
+
+    `set(lr)` before each update, which a graph's replay repeats; `state` are the tensors that it
+    changes beside the parameters, those of torch's optimiser.
+    """
+
+    def __init__(self, setting: Setting, parameters: list[Tensor], optimiser: torch.optim.SGD):
+        self.parameters, self.decay = parameters, setting.weight_decay
+        self.momentum, self.lr = setting.momentum, parameters[0].new_zeros(())
+        self.state = _own(optimiser, parameters, "momentum_buffer") if setting.momentum else []
+
+    def set(self, lr: float) -> None:
+        self.lr.fill_(lr)
+
+    def __call__(self, gradients: tuple[Tensor, ...], shrink: Tensor) -> None:
+        # gradients are not changed in place: two biases may have one
+        if not self.momentum:
+            torch._foreach_mul_(self.parameters, 1 - self.lr * self.decay)
+            changes = torch._foreach_mul(gradients, self.lr * shrink)
+        else:
+            gradients = torch._foreach_mul(gradients, shrink)
+            torch._foreach_add_(gradients, self.parameters, alpha=self.decay)
+            torch._foreach_mul_(self.state, self.momentum)
+            torch._foreach_add_(self.state, gradients)
+            changes = torch._foreach_mul(self.state, self.lr)
+        torch._foreach_sub_(self.parameters, changes)
+
+
+class StaticAdamW:
+    """AdamW over tensors that stay in place: see `StaticSGD`. Steps are counted on the CPU."""
+
+    def __init__(self, setting: Setting, parameters: list[Tensor], optimiser: torch.optim.AdamW):
+        (group,) = optimiser.param_groups
+        self.parameters, self.decay = parameters, setting.weight_decay
+        self.betas, self.eps = group["betas"], group["eps"]
+        self.means, self.squares = (
+            _own(optimiser, parameters, name) for name in ("exp_avg", "exp_avg_sq")
+        )
+        states = [optimiser.state[parameter] for parameter in parameters]
+        self.counts = [state.setdefault("step", torch.zeros(())) for state in states]
+        self.state = [*self.means, *self.squares]
+        # the rate, the same over the means' correction, the root of the squares' correction
+        self.lr, self.step_size, self.root = parameters[0].new_zeros(3).unbind()
+
+    def set(self, lr: float) -> None:
+        torch._foreach_add_(self.counts, 1)
+        steps = self.counts[0].item()
+        corrections = [1 - beta**steps for beta in self.betas]
+        self.lr.fill_(lr)
+        self.step_size.fill_(lr / corrections[0])
+        self.root.fill_(math.sqrt(corrections[1]))
+
+    def __call__(self, gradients: tuple[Tensor, ...], shrink: Tensor) -> None:
+        gradients = torch._foreach_mul(gradients, shrink)
+        torch._foreach_mul_(self.parameters, 1 - self.lr * self.decay)
+        torch._foreach_lerp_(self.means, gradients, 1 - self.betas[0])
+        torch._foreach_mul_(self.squares, self.betas[1])
+        torch._foreach_addcmul_(self.squares, gradients, gradients, 1 - self.betas[1])
+        roots = torch._foreach_sqrt(self.squares)
+        torch._foreach_div_(roots, self.root)
+        torch._foreach_add_(roots, self.eps)
+        changes = torch._foreach_div(self.means, roots)
+        torch._foreach_mul_(changes, self.step_size)
+        torch._foreach_sub_(self.parameters, changes)
+
+
 OPTIMISERS = {
-    "sgd": Optimiser(_sgd, "SGD", 2.0),
-    "adamw": Optimiser(_adamw, "Adam", 0.002),
+    "sgd": Optimiser(_sgd, "SGD", 2.0, StaticSGD),
+    "adamw": Optimiser(_adamw, "Adam", 0.002, StaticAdamW),
 }
 
 

@@ -73,8 +73,7 @@ class Trainer:
         self.saved = None  # the SHA-256 of the best weights' file
         table = 4 * setting.bptt * setting.batch_size * len(corpus.words)  # of logits, in bytes
         self.spare = 4 * table
-        graphed = self.plain_sgd and not setting.average and not on_cpu
-        self.graphed = GraphedStep(self) if graphed else None
+        self._capture()
 
     def _seed(self, epoch: int) -> None:
         torch.manual_seed(1_000_003 * self.setting.seed + epoch)
@@ -83,6 +82,12 @@ class Trainer:
         """The model as it is before the first step."""
         self._seed(0)
         return build(self.setting, len(self.corpus.words)).to(self.device)
+
+    def _capture(self) -> None:
+        """Has a GPU take steps as a graph, of the tensors that the optimiser has now."""
+        self.graphed = None  # the memory of an earlier one
+        if self.device.type == "cuda" and OPTIMISERS[self.setting.optimiser].static:
+            self.graphed = GraphedStep(self)
 
     @property
     def device_name(self) -> str:
@@ -103,13 +108,14 @@ class Trainer:
     def step(self, x: Tensor, y: Tensor, state, fraction: float = 0.0):
         """One update on a window; returns its mean loss in nats a token and the next state."""
         lr = learning_rate(self.setting, self.epoch, fraction, self.cuts)
+        self.steps += 1
         if self.graphed and len(x) == self.setting.bptt:
-            return self.graphed(x, y, state, lr)
+            return self.graphed(x, y, state, lr, self._new_share())
         loss, state = self.model.loss(x, y, state)
         self.optimiser.zero_grad()
         loss.backward()
         self._update(lr, [_values(p) for p in self.parameters])
-        self._average()
+        self._move_average()
         take_spare_memory(self.spare)
         return loss.detach(), state
 
@@ -131,13 +137,15 @@ class Trainer:
             group["lr"] = lr
         self.optimiser.step()
 
+    def _new_share(self) -> float:
+        """1 − d, for the average's decay d, which is smaller in the first steps."""
+        return 1 - min(self.setting.average, self.steps / (self.steps + 10))
+
     @torch.no_grad()
-    def _average(self) -> None:
-        """avg ← d·avg + (1 − d)·weights, with a shorter memory in the first steps."""
-        self.steps += 1
+    def _move_average(self) -> None:
+        """avg ← d·avg + (1 − d)·weights."""
         if self.average:
-            decay = min(self.setting.average, self.steps / (self.steps + 10))
-            torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+            torch._foreach_lerp_(self.average, self.parameters, self._new_share())
 
     def run_epoch(self, on_step: Callable | None = None) -> dict:
         """Trains for one epoch and evaluates; returns the epoch's row of the history."""
@@ -191,9 +199,13 @@ class Trainer:
         finally:
             self._swap_average()
 
+    @torch.no_grad()
     def _swap_average(self) -> None:
+        """Exchanges values, not tensors, of which a CUDA graph and cuDNN know the place."""
         for parameter, average in zip(self.parameters, self.average, strict=False):
-            parameter.data, average.data = average.data, parameter.data
+            weights = parameter.clone()
+            parameter.copy_(average)
+            average.copy_(weights)
 
     def weights(self) -> dict[str, Tensor]:
         with self.averaged():
@@ -223,3 +235,4 @@ class Trainer:
             mine.copy_(saved)
         self.history, self.cuts, self.steps = state["history"], state["cuts"], state["steps"]
         self.saved = state.get("weights")
+        self._capture()  # the optimiser's tensors are others now

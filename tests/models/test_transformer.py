@@ -9,7 +9,6 @@ from conftest import make_corpus
 from torch import nn
 
 import ptb_utils as pu
-from ptb.data.corpus import windows
 from ptb.evaluation import perplexity as evaluation
 from ptb.evaluation.analysis import surprise
 from ptb.evaluation.generation import generate
@@ -31,9 +30,7 @@ from ptb.report.model_table import parameter_table
 from ptb.runs.run import Run, load_model
 from ptb.runs.table import faults
 from ptb.setting import Setting
-from ptb.training.cuda_graph import StaticStep
 from ptb.training.train import train
-from ptb.training.trainer import Trainer
 
 VOCABULARY = 7
 SIZES = [(1, 1, 1, 1), (5, 2, 4, 6), (9, 3, 2, 4)]  # T, B, h, d
@@ -433,17 +430,3 @@ def test_result_and_evaluation_show_both(trained, tiny_corpus):
 
 def test_recurrent_runs_record_no_sliding_evaluation(tiny_corpus, tiny_setting, tmp_path):
     assert "sliding" not in train(tiny_setting(epochs=1), tiny_corpus, tmp_path)
-
-
-def test_static_steps_are_the_trainers(tiny_corpus):
-    """What is captured on a GPU, for a model without a state."""
-    setting = small(lr=0.5, batch_size=4)
-    one, other = Trainer(setting, tiny_corpus), Trainer(setting, tiny_corpus)
-    one.model.embedding.sparse = False
-    static = StaticStep(one)
-    for x, y in list(windows(tiny_corpus["train"], 4, 5))[:5]:
-        ours, state = static(x, y, (), 0.5)
-        expected, _ = other.step(x, y, ())
-        assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
-        assert state == ()
-    torch.testing.assert_close(one.parameters, other.parameters, rtol=1e-4, atol=1e-5)
