@@ -9,6 +9,7 @@ from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.models.cells import CELLS
 from ptb.paths import RECORDS
 from ptb.report.claim import signed
+from ptb.report.contrast import Contrast
 from ptb.report.display import as_it_is
 from ptb.report.figures import label, schedule
 from ptb.report.text import choice
@@ -17,6 +18,7 @@ from ptb.runs.table import find_runs, four_settings, gather
 from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, bar
 from ptb.studies import ablation
 from ptb.studies.baselines import BASELINES
+from ptb.studies.factors import BASE, factors
 
 SHOWN = ("cell", "dropout", "corpus", "seed", "lr", "schedule", "optimiser", "hold", "decay")
 TRIAL_COLUMNS = ("cell", "dropout", "lr", "weight_decay", "epochs")
@@ -141,6 +143,43 @@ def seeds(studies: tuple[str, ...] = ("dropout", "long", "seeds")) -> pd.DataFra
         }
         for _, group in runs.groupby(same)
         if len(group) > 1
+    )
+
+
+def one_factor() -> pd.DataFrame:
+    """The published runs that change one choice of a quick recipe, and those recipes' own runs.
+
+    "beside" is the Contrast with the recipe's own run, None for that run itself; "row" that of
+    `gather`.
+    """
+    runs = [run for study in ("dropout", "factors") for run in find_runs(RECORDS / study)]
+    there = {row["run"].setting: row for _, row in gather(runs).iterrows()}
+    names = {setting: f"{CELLS[cell].title}, quick recipe" for cell, setting in BASE.items()}
+    names |= {setting: name for name, setting in factors().items()}
+    return pd.DataFrame(
+        {
+            "name": name,
+            "row": there[setting],
+            "beside": None
+            if setting in BASE.values()
+            else Contrast(there[BASE[setting.cell]], there[setting]),
+        }
+        for setting, name in names.items()
+        if setting in there and BASE[setting.cell] in there
+    )
+
+
+def one_factor_table(found: pd.DataFrame) -> pd.DataFrame:
+    """`one_factor` as a report shows it."""
+    return pd.DataFrame(
+        {
+            "run": one["name"],
+            "epochs": f"{one['row']['epochs']}",
+            **{split: f"{one['row'][split]:.2f}" for split in SPLITS},
+            "test, beside the recipe": str(one["beside"] or "–"),
+            "minutes": minutes(one["row"]["minutes"]),
+        }
+        for one in found.to_dict("records")
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from test_run import measured, parameters
 from test_table import make_run as make_record
 
 from ptb.recipes import recipe
-from ptb.report import tables
+from ptb.report import figures, tables
 from ptb.runs.run import Run
 from ptb.runs.table import four_settings, gather
 from ptb.studies import ablation, baselines
@@ -24,8 +25,8 @@ PERPLEXITIES = {  # (cell, dropout): train, valid, test
 }
 
 
-def make_run(folder, cell, dropout, perplexities, best_epoch=2):
-    setting = recipe(cell, dropout, epochs=3)
+def make_run(folder, cell, dropout, perplexities, best_epoch=2, **choices):
+    setting = recipe(cell, dropout, epochs=3, **choices)
     run, rows = Run(folder / setting.name), []
     for epoch in (1, 2, 3):
         worse = 1 + abs(epoch - best_epoch) / 10
@@ -123,6 +124,28 @@ def test_seeds_of_one_setting_are_one_row_and_other_settings_none(tmp_path, monk
     (row,) = tables.seeds().to_dict("records")
     assert row["setting"] == "GRU, dropout 0.3" and row["seeds"] == "1, 2"
     assert row["valid"] == "98.50 ± 2.12" and row["test"] == "97.50 ± 2.12"  # 3 / √2 apart
+
+
+def test_each_changed_run_stands_beside_its_recipes_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RECORDS", tmp_path)
+    base = recipe("lstm", 0.3, epochs=3)
+    changed = {"no clipping": replace(base, clip=0.0), "longer": replace(base, bptt=70)}
+    monkeypatch.setattr(tables, "BASE", {"lstm": base})
+    monkeypatch.setattr(tables, "factors", lambda: changed)
+    assert tables.one_factor().empty
+    make_run(tmp_path / "factors", "lstm", 0.3, (71.0, 99.0, 96.9), clip=0.0)
+    assert tables.one_factor().empty  # with nothing to stand beside
+    make_run(tmp_path / "dropout", "lstm", 0.3, (70.0, 98.0, 95.0))
+    found = tables.one_factor()
+    assert list(found["name"]) == ["LSTM, quick recipe", "no clipping"]
+    assert found["beside"][1].mean == pytest.approx(2)
+    table = tables.one_factor_table(found)
+    assert list(table["test"]) == ["95.00", "96.90"] and table.iloc[0, -2] == "–"
+    assert table.iloc[1, -2].startswith("+2.0% (95% interval +")
+    (axes,) = figures.one_factor(found).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["no clipping"]
+    low, high = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert (low, high) == (found["beside"][1].low, found["beside"][1].high)
 
 
 def test_ngrams_are_those_of_the_record():
