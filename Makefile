@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .PHONY: setup demo study records report architectures demo-architectures publish copies student lab test \
-	test-browser torture bench bench-reading
+	test-browser test-kit torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/* notebooks/*.ipynb)
@@ -39,7 +39,7 @@ publish: setup  ## your finished study becomes the published one
 copies: setup  ## executed copies of the notebooks, to be read: report/notebooks
 	$(BIN)/python -m ptb copies
 
-student: setup  ## cells.ipynb with its solutions blanked out: notebooks/student/cells.ipynb
+student: setup  ## the assignments as they are handed out, a course folder for nbgrader: assignments/course
 	$(BIN)/python -m ptb student
 
 bench: setup  ## tokens a second against a plain loop and the limit: report/benchmark.json
@@ -65,6 +65,10 @@ test-browser: setup  ## train.ipynb in JupyterLab in a headless Chromium: minute
 		|| { echo "test-browser needs a browser: sudo apt-get install chromium chromium-driver" >&2; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement tests/browser-requirements.txt
 	$(BIN)/python tests/browser.py
+
+test-kit: setup  ## the assignments generated and graded by nbgrader, right, wrong and forbidden: minutes
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement assignments/requirements.txt
+	$(BIN)/python tests/kit.py
 
 N ?= 100
 torture: setup  ## N tiny runs, killed at random moments until they end, against runs never killed

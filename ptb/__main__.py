@@ -207,10 +207,10 @@ def copies(options) -> int:
 
 
 def student(options) -> int:
-    """Writes the students' version of cells.ipynb, its solutions blanked out."""
-    from ptb.report.student import write_student_version
+    """Writes the assignments and their students' versions: assignments/course, for nbgrader."""
+    from ptb.report.student import write_course
 
-    print(write_student_version())
+    print(write_course())
     return 0
 
 

@@ -244,7 +244,7 @@ def test_notebooks_are_scripts_and_slides_too(path):
 
 def test_make_lab_opens_copies_and_leaves_those_that_are_there(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
-    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks", ignore=shutil.ignore_patterns("student"))
+    shutil.copytree(NOTEBOOKS, tmp_path / "notebooks")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "train.ipynb").write_text("my own")
     jupyter = tmp_path / "bin" / "jupyter"

@@ -1,11 +1,13 @@
-"""The student's version of cells.ipynb: its solutions are blank, its checks are left in.
+"""What is handed out: a course folder for nbgrader, made from the notebooks in assignments/.
 
-`python -m ptb student` writes notebooks/student/cells.ipynb. The marks are nbgrader's: a cell whose
-metadata say that it is a solution loses what stands between `### BEGIN SOLUTION` and
-`### END SOLUTION`. A cell tagged "solution" goes as a whole.
+`python -m ptb student` writes assignments/course. source/NAME has an assignment with its solutions,
+for nbgrader; release/NAME is the students' version, which nbgrader would make just so. The marks
+are nbgrader's: what stands between `### BEGIN SOLUTION` and `### END SOLUTION` becomes a blank,
+what stands between `### BEGIN HIDDEN TESTS` and `### END HIDDEN TESTS` goes.
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from nbconvert import NotebookExporter
@@ -15,37 +17,54 @@ from traitlets.config import Config
 from ptb.paths import ROOT
 from ptb.runs.files import write_atomically
 
-NOTEBOOK = ROOT / "notebooks" / "cells.ipynb"
-FOLDER = ROOT / "notebooks" / "student"
-REGION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION", re.DOTALL | re.MULTILINE)
-STUB = r"\1# YOUR CODE HERE\n\1raise NotImplementedError()"
+ASSIGNMENTS = ROOT / "assignments"
+COURSE = ASSIGNMENTS / "course"
+BLANK = {
+    "code": r"\1# YOUR CODE HERE\n\1raise NotImplementedError()",
+    "markdown": "YOUR ANSWER HERE",
+}
+SOLUTION = re.compile(r"^( *)### BEGIN SOLUTION\n.*?### END SOLUTION", re.DOTALL | re.MULTILINE)
+HIDDEN = re.compile(r"\n### BEGIN HIDDEN TESTS\n.*?### END HIDDEN TESTS", re.DOTALL)
 OPTIONS = {
     "NotebookExporter": {"preprocessors": ["ptb.report.student.ClearSolutions"]},
-    "TagRemovePreprocessor": {"enabled": True, "remove_cell_tags": {"solution"}},
     "ClearOutputPreprocessor": {"enabled": True},
 }
 
 
 class ClearSolutions(Preprocessor):
-    """Puts nbgrader's stub in the place of each solution; ValueError for a cell without marks."""
+    """Takes solutions and hidden tests out; ValueError for marks that are missing or astray."""
 
     enabled = True
 
     def preprocess_cell(self, cell, resources, index):
-        if cell.metadata.get("nbgrader", {}).get("solution"):
-            cell.source, found = REGION.subn(STUB, cell.source)
+        kind = cell.metadata.get("nbgrader", {})
+        if kind.get("solution"):
+            cell.source, found = SOLUTION.subn(BLANK[cell.cell_type], cell.source)
             if not found:
                 raise ValueError(f"{cell.id} is a solution without its two marks")
+        elif kind.get("grade"):
+            cell.source = HIDDEN.sub("", cell.source)
+        if re.search("### (BEGIN|END) (SOLUTION|HIDDEN TESTS)", cell.source):
+            raise ValueError(f"{cell.id} has a mark without its other, or where none belongs")
         return cell, resources
 
 
 def student_version(notebook: Path) -> str:
-    """A notebook's file with the solutions blanked out."""
+    """A notebook's file with the solutions blanked out and the hidden tests taken out."""
     return NotebookExporter(config=Config(OPTIONS)).from_filename(str(notebook))[0]
 
 
-def write_student_version() -> Path:
-    """Writes notebooks/student/cells.ipynb, and returns its path."""
-    FOLDER.mkdir(exist_ok=True)
-    write_atomically(FOLDER / NOTEBOOK.name, student_version(NOTEBOOK).encode())
-    return FOLDER / NOTEBOOK.name
+def write_course() -> Path:
+    """Writes source/ and release/ of the course folder anew, and returns that folder.
+
+    What nbgrader has put there (submitted/, autograded/, gradebook.db, …) stays as it is.
+    """
+    for notebook in sorted(ASSIGNMENTS.glob("*.ipynb")):
+        source, release = (COURSE / part / notebook.stem for part in ("source", "release"))
+        for folder in (source, release):
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ASSIGNMENTS / "checks.py", folder)
+        shutil.copy(notebook, source)
+        write_atomically(release / notebook.name, student_version(notebook).encode())
+    shutil.copy(ASSIGNMENTS / "nbgrader_config.py", COURSE)
+    return COURSE
