@@ -42,19 +42,20 @@ from ptb.runs.run import Run, load_model, run_folder
 from ptb.runs.table import find_runs
 from ptb.setting import Setting, check_number
 from ptb.studies import trials
+from ptb.training.tracking import check_tracker, track
 from ptb.training.train import train
 from ptb.training.trainer import check_device
 
 __all__ = [
     "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
     "after", "build", "bullets", "by_setting", "check", "check_device", "check_number",
-    "check_parameters", "check_precision", "choose_experiments", "choose_study", "continued",
-    "counted", "draw_cell", "draw_dropout", "draw_windows", "explore", "figures",
-    "find_recurrent_runs", "find_run", "find_runs", "generate_rows", "inspection",
-    "inspection_figures", "is_published", "listed", "literature", "load", "load_model",
-    "measure", "model_table", "neighbour_table", "next_steps", "paragraph", "parameter_count",
-    "passage", "perplexity", "plain", "read_sentence", "read_text", "relative", "remeasure",
-    "result", "run_folder", "setting_table", "show", "signed", "source", "surprises", "table",
-    "tables", "texts", "title_page", "token_losses", "too_short", "train", "trials",
-    "use_threads", "vocabulary",
+    "check_parameters", "check_precision", "check_tracker", "choose_experiments",
+    "choose_study", "continued", "counted", "draw_cell", "draw_dropout", "draw_windows",
+    "explore", "figures", "find_recurrent_runs", "find_run", "find_runs", "generate_rows",
+    "inspection", "inspection_figures", "is_published", "listed", "literature", "load",
+    "load_model", "measure", "model_table", "neighbour_table", "next_steps", "paragraph",
+    "parameter_count", "passage", "perplexity", "plain", "read_sentence", "read_text",
+    "relative", "remeasure", "result", "run_folder", "setting_table", "show", "signed",
+    "source", "surprises", "table", "tables", "texts", "title_page", "token_losses",
+    "too_short", "track", "train", "trials", "use_threads", "vocabulary",
 ]  # fmt: skip

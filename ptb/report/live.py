@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Callable
 
 import pandas as pd
 from IPython.display import HTML, DisplayHandle, Javascript, display
@@ -33,11 +34,14 @@ class Live:
 
     Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
     each epoch, and within the first; elsewhere a printed line an epoch, and the figure once, at the
-    end. Dashed is the published run of the same kind, where there is one.
+    end. Dashed is the published run of the same kind, where there is one. log, if given, gets each
+    row of the history as a tracker's (`ptb.training.tracking.track`).
     """
 
-    def __init__(self, setting: Setting, corpus: Corpus):
-        self.setting, self.corpus, self.rows = setting, corpus, []
+    def __init__(
+        self, setting: Setting, corpus: Corpus, log: Callable[[dict], None] = lambda row: None
+    ):
+        self.setting, self.corpus, self.log, self.rows = setting, corpus, log, []
         self.published = nearest(setting)
         self.running: list[tuple[float, float]] = []  # parts of the first epoch, perplexities
         self.began = None  # this sitting's first step: when, and the part of the run done by then
@@ -80,6 +84,7 @@ class Live:
         """The rows of the history so far: new ones are shown."""
         for row in rows[len(self.rows) :]:
             print(epoch_line(self.setting, row), flush=True)
+            self.log(row)
         self.rows = list(rows)
         if self.watched and rows:
             self._draw(self.figure)
