@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo study records report architectures demo-architectures publish copies student lab test \
-	test-browser test-kit torture bench bench-reading
+.PHONY: setup demo study records report architectures demo-architectures publish copies site student lab test \
+	test-browser test-kit test-package torture bench bench-reading
 setup: .venv/installed
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/* notebooks/*.ipynb)
@@ -39,6 +39,9 @@ publish: setup  ## your finished study becomes the published one
 copies: setup  ## executed copies of the notebooks, to be read: report/notebooks
 	$(BIN)/python -m ptb copies
 
+site: setup  ## the executed notebooks and the docs as HTML pages: site/index.html
+	$(BIN)/python -m ptb site
+
 student: setup  ## the assignments as they are handed out, a course folder for nbgrader: assignments/course
 	$(BIN)/python -m ptb student
 
@@ -69,6 +72,9 @@ test-browser: setup  ## train.ipynb in JupyterLab in a headless Chromium: minute
 test-kit: setup  ## the assignments generated and graded by nbgrader, right, wrong and forbidden: minutes
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement assignments/requirements.txt
 	$(BIN)/python tests/kit.py
+
+test-package: setup  ## the wheel in an empty environment that has a torch: minutes
+	$(BIN)/python tests/package.py
 
 N ?= 100
 torture: setup  ## N tiny runs, killed at random moments until they end, against runs never killed

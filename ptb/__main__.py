@@ -214,6 +214,14 @@ def student(options) -> int:
     return 0
 
 
+def site(options) -> int:
+    """Writes the executed notebooks and the docs as HTML pages that need no network: site/."""
+    from ptb.report.site import write_site
+
+    print(write_site())
+    return 0
+
+
 # ---------------------------------------------------------------- the parser
 LAYOUT = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # keeps the examples' lines
 
@@ -235,6 +243,7 @@ def parser() -> argparse.ArgumentParser:
     add_sample_options(add_command(commands, sample, example))
     add_command(commands, copies, "copies")
     add_command(commands, student, "student")
+    add_command(commands, site, "site")
     return main
 
 

@@ -20,7 +20,18 @@ from ptb.recipes import recipe
 from ptb.runs.run import Run, load_model
 from ptb.training.train import train
 
-COMMANDS = ("train", "trial", "study", "adapt", "baselines", "score", "sample", "copies", "student")
+COMMANDS = (
+    "train",
+    "trial",
+    "study",
+    "adapt",
+    "baselines",
+    "score",
+    "sample",
+    "copies",
+    "student",
+    "site",
+)
 SLOW = ("torch", "pandas", "papermill", "matplotlib", "IPython")  # to import
 HELP = f"""
 import sys

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
@@ -42,8 +43,19 @@ def notebook(study: str) -> str:
     return "architectures.ipynb" if study in SECOND_EXERCISE else "report.ipynb"
 
 
+def check_converters() -> None:
+    """Raises StudyError unless pandoc and Typst are here: the extra "report" in pyproject.toml."""
+    if missing := [name for name in ("pypandoc", "typst") if find_spec(name) is None]:
+        needs = " and ".join(missing)
+        raise StudyError(f"reports need {needs}: pip install pypandoc_binary typst")
+
+
 def make_pdf(study: Path, name: str) -> Path:
-    """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
+    """Executes a report's notebook for a study's folder; the copy and its PDF are in there.
+
+    Raises what check_converters does.
+    """
+    check_converters()
     executed = study / name
     papermill.execute_notebook(
         NOTEBOOKS / name,
