@@ -4,7 +4,19 @@ from pathlib import Path
 
 from ptb.errors import SettingError
 
-ROOT = Path(__file__).resolve().parents[1]
+CODE = Path(__file__).resolve().parents[1]  # where ptb/ lies: the repository, or site-packages
+
+
+def _root() -> Path:
+    """The repository that the code or else the working folder is in.
+
+    Where ptb is installed as a package and there is no repository, files go to the working folder.
+    """
+    places = (CODE, Path.cwd(), *Path.cwd().parents)
+    return next((p for p in places if (p / "notebooks" / "train.ipynb").is_file()), Path.cwd())
+
+
+ROOT = _root()
 NOTEBOOKS = ROOT / "notebooks"
 DATA = ROOT / "data"  # Penn Treebank, once it is fetched
 RUNS = ROOT / "runs"  # yours: RUNS/STUDY/RUN

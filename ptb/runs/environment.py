@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from ptb.models.precision import current_precision
-from ptb.paths import ROOT
+from ptb.paths import CODE
 
 
 def environment() -> dict:
@@ -48,7 +48,7 @@ def _commit() -> str | None:
     None where this folder is no repository of its own, as a copy inside another's is not.
     """
     try:
-        if Path(_git("rev-parse", "--show-toplevel")).resolve() != ROOT:
+        if Path(_git("rev-parse", "--show-toplevel")).resolve() != CODE:
             return None
         changed = _git("diff", "--name-only", "HEAD", "--", "ptb", "ptb_utils.py")
         return _git("rev-parse", "HEAD") + ("+" if changed else "")
@@ -59,6 +59,6 @@ def _commit() -> str | None:
 def _git(*arguments: str) -> str:
     # a hook of another repository, say, names that one by GIT_DIR
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(ROOT), *arguments]
+    command = ["git", "-C", str(CODE), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=own)
     return done.stdout.strip()

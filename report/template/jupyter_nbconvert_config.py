@@ -6,9 +6,9 @@ keeps its stock template.
 
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
-import pypandoc
 from nbconvert.exporters import Exporter
 
 PAPER = Path(__file__).parents[2] / "share/jupyter/nbconvert/templates/paper"
@@ -41,5 +41,8 @@ pdf.TagRemovePreprocessor.remove_cell_tags = {"remove-cell"}
 pdf.TagRemovePreprocessor.remove_input_tags = {"remove-input"}
 pdf.TagRemovePreprocessor.remove_all_outputs_tags = {"remove-output"}
 
-os.environ["PATH"] += os.pathsep + os.path.dirname(pypandoc.get_pandoc_path())
+if find_spec("pypandoc"):  # for the formats that nbconvert itself makes by pandoc
+    import pypandoc
+
+    os.environ["PATH"] += os.pathsep + os.path.dirname(pypandoc.get_pandoc_path())
 sys.excepthook = report_briefly

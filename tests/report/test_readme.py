@@ -87,6 +87,8 @@ def test_module_commands_take_their_arguments(line):
 @pytest.mark.parametrize("line", BY_NAMES.values())
 def test_papermill_lines_train(line, tmp_path):
     """On the embedded corpus, in a tiny size."""
+    if tracker := given(line).get("tracker"):
+        pytest.importorskip(tracker)
     small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD)
     words = [str(tmp_path / word) if word.startswith("out") else word for word in shlex.split(line)]
     done = command(*words, *small)

@@ -507,7 +507,7 @@ def repository(tmp_path):
 
 
 def test_the_commit_is_this_repositorys_own(repository, monkeypatch):
-    monkeypatch.setattr("ptb.runs.environment.ROOT", repository)
+    monkeypatch.setattr("ptb.runs.environment.CODE", repository)
     head = git(repository, "rev-parse", "HEAD")
     assert environment()["commit"] == head
     (repository / "ptb" / "code.py").write_text("2")
@@ -519,5 +519,5 @@ def test_the_commit_is_this_repositorys_own(repository, monkeypatch):
 def test_a_copy_inside_another_repository_has_no_commit(repository, monkeypatch):
     copy = repository / "copy"
     shutil.copytree(repository / "ptb", copy / "ptb")
-    monkeypatch.setattr("ptb.runs.environment.ROOT", copy)
+    monkeypatch.setattr("ptb.runs.environment.CODE", copy)
     assert environment()["commit"] is None

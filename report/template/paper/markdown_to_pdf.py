@@ -10,8 +10,11 @@ import sys
 import unicodedata
 from pathlib import Path
 
-import pypandoc
-import typst
+try:
+    import pypandoc
+    import typst
+except ModuleNotFoundError as error:
+    sys.exit(f"a PDF needs {error.name}: pip install pypandoc_binary typst")
 
 HERE = Path(__file__).resolve().parent
 MARKDOWN = "markdown" + "".join(  # as near to Jupyter's as pandoc's comes
