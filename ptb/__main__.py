@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ptb.errors import PlainError, SettingError, StudyError, meant
-from ptb.paths import RUNS
+from ptb.paths import NOTEBOOKS, RUNS
 from ptb.setting import DEVICES, FIELDS, Setting, check_number
 
 # What takes seconds to import (torch, pandas, papermill) is imported by the command that needs it.
@@ -86,10 +86,13 @@ def trial(options) -> int:
 def study(options) -> int:
     """Runs a study, reports it, publishes it, or rebuilds the published report from its records."""
     check_number("workers", int, options.workers)
+    if not NOTEBOOKS.is_dir():
+        raise StudyError("a study needs the repository's notebooks: start it in a clone")
     settings = chosen_study(options)
     if options.action != "run":
         from ptb.report import publish
 
+        publish.check_converters()
         print(getattr(publish, options.action)(options.study))
         return 0
     from ptb.runs.table import faults, find_runs

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
+
 from ptb.paths import ROOT
 
 PIP = ("-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -36,28 +38,37 @@ def main() -> None:
         python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
         own = {key: v for key, v in os.environ.items() if key not in ("PYTHONPATH", "PTB_DATA")}
 
-        def run(*words, check=True) -> subprocess.CompletedProcess:
+        def run(*words, cwd=folder) -> subprocess.CompletedProcess:
             command = [str(python), *map(str, words)]
-            return subprocess.run(
-                command, cwd=folder, env=own, check=check, text=True, stdout=-1, stderr=-1
-            )
+            done = subprocess.run(command, cwd=cwd, env=own, capture_output=True, text=True)
+            print(done.stderr, file=sys.stderr, end="")
+            return done
 
         subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-        run(*PIP, "install", pin)
+        check(f"{pin} is installed", run(*PIP, "install", pin).returncode == 0)
         torch = run("-c", VERSION).stdout
         run(*PIP, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
         (wheel,) = folder.glob("*.whl")
         run(*PIP, "install", wheel)
         check(f"torch stays {torch.strip()}", run("-c", VERSION).stdout == torch)
-        check("no two packages conflict", run("-m", "pip", "check", check=False).returncode == 0)
+        check("no two packages conflict", run("-m", "pip", "check").returncode == 0)
         found = run("-c", WITHOUT_EXTRAS).stdout.split()
         check("ptb_utils is imported without the extras", found == ["True", "None", "None", "None"])
-        done = run("-m", "ptb", *TRAIN.split(), check=False)
+        done = run("-m", "ptb", *TRAIN.split())
         runs = list(folder.glob("runs/demo/*/metrics.json"))
         check("a run is trained into the working folder", done.returncode == 0 and len(runs) == 1)
-        said = run("-m", "ptb", "study", "report", "demo", check=False).stderr
-        line = "reports need pypandoc and typst: pip install pypandoc_binary typst\n"
-        check(f"a report without them is one line: {said.strip()}", said == line)
+        nbformat.write(nbformat.v4.new_notebook(), folder / "empty.ipynb")
+        html = run("-m", "jupyter", "nbconvert", "--to", "html", "empty.ipynb")
+        check("nbconvert makes HTML without the extras", html.returncode == 0)
+        pdf = run("-m", "jupyter", "nbconvert", "--to", "pdf", "empty.ipynb")
+        check("and says what a PDF needs", "pip install pypandoc_binary typst" in pdf.stderr)
+        lines = {
+            folder: "a study needs the repository's notebooks: start it in a clone\n",
+            ROOT: "reports need pypandoc and typst: pip install pypandoc_binary typst\n",
+        }
+        for place, line in lines.items():
+            done = run("-m", "ptb", "study", "report", "demo", cwd=place)
+            check(f"in {place} a report is refused in one line", done.stderr == line)
     print("as it should be")
 
 

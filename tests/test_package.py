@@ -4,15 +4,20 @@
 """
 
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from test_imports import MODULES, imported
 
+from ptb import __main__ as command_line
+from ptb import paths
 from ptb.paths import ROOT
+from ptb.report import publish
 from ptb.training.tracking import TRACKERS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -63,3 +68,43 @@ def test_every_package_that_is_imported_is_a_dependency():
     needed = {name: distributions[name][0] for name in packages}
     assert {n for n, d in needed.items() if d.replace("-", "_").lower() not in RANGES} == set()
     assert {"torch", "pandas", "papermill", "seaborn"} <= packages
+
+
+# ---------------------------------------------------------------- without the extras, or a clone
+@pytest.mark.parametrize("action", ["report", "publish", "rebuild"])
+def test_reports_without_their_extra_are_refused_at_once(action, monkeypatch, capsys):
+    monkeypatch.setattr(publish, "find_spec", lambda name: None if name == "typst" else name)
+    monkeypatch.setattr(publish, action, lambda study: pytest.fail("it went on"))
+    assert command_line.main(["study", action, "demo"]) == 1
+    assert capsys.readouterr().err == "reports need typst: pip install pypandoc_binary typst\n"
+
+
+WITHOUT_TYPST = """
+import runpy, sys
+sys.modules["typst"] = None
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def test_nbconverts_pdf_without_the_extra_says_what_to_install():
+    script = ROOT / "report" / "template" / "paper" / "markdown_to_pdf.py"
+    command = [sys.executable, "-c", WITHOUT_TYPST, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "a PDF needs typst: pip install pypandoc_binary typst\n"
+
+
+def test_a_study_elsewhere_than_in_a_clone_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(command_line, "NOTEBOOKS", Path("nowhere"))
+    assert command_line.main(["study", "run", "demo"]) == 1
+    line = "a study needs the repository's notebooks: start it in a clone\n"
+    assert capsys.readouterr().err == line
+
+
+def test_an_installed_package_works_in_the_clone_around_it_or_in_the_folder(monkeypatch, tmp_path):
+    assert paths.CODE == ROOT  # here it is the clone
+    monkeypatch.setattr(paths, "CODE", tmp_path / "site-packages")
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert paths._root() == ROOT
+    monkeypatch.chdir(tmp_path)
+    assert paths._root() == tmp_path

@@ -51,11 +51,7 @@ def check_converters() -> None:
 
 
 def make_pdf(study: Path, name: str) -> Path:
-    """Executes a report's notebook for a study's folder; the copy and its PDF are in there.
-
-    Raises what check_converters does.
-    """
-    check_converters()
+    """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
     executed = study / name
     papermill.execute_notebook(
         NOTEBOOKS / name,
