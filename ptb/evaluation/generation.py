@@ -1,6 +1,7 @@
 """Text from a model: sampled or greedy, and from distinct starts for the second exercise."""
 
 from difflib import get_close_matches
+from zlib import crc32
 
 import torch
 from torch import Tensor
@@ -64,15 +65,36 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
     return torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
 
 
-def write_samples(model, corpus: Corpus, length: int = 60) -> list[dict]:
-    """Texts from the start of a sentence: one greedy, one at a low temperature, one at 1."""
+def write_samples(model, corpus: Corpus, name: str, length: int = 60) -> list[dict]:
+    """Texts from the start of a sentence: one greedy, one at a low temperature, one at 1.
+
+    The random numbers follow from the name of the run, so that no two runs draw with the same.
+    "memorised" is the longest sequence of words that the text shares with the training split.
+    """
     prompt = torch.tensor([corpus.index[EOS]], device=next(model.parameters()).device)
     samples = []
     for temperature in (0.0, 0.7, 1.0):
-        generator = torch.Generator().manual_seed(1)
+        generator = torch.Generator().manual_seed(crc32(name.encode()))
         ids = generate(model, prompt, length, temperature, generator)
-        samples.append({"temperature": temperature, "text": corpus.text(ids)})
+        memorised = corpus.text(longest_shared(ids, corpus["train"]))
+        text = {"temperature": temperature, "text": corpus.text(ids), "memorised": memorised}
+        samples.append(text)
     return samples
+
+
+def longest_shared(ids: list[int], train: Tensor) -> list[int]:
+    """The longest sequence of ids that stands in train (N,) too; of several, the first."""
+    longest = []
+    for first in range(len(ids)):
+        ends = torch.arange(len(train))  # where in train the sequence so far could go on
+        for last in range(first, len(ids)):
+            ends = ends[train[ends] == ids[last]] + 1
+            if not len(ends):
+                break
+            if last + 1 - first > len(longest):
+                longest = ids[first : last + 1]
+            ends = ends[ends < len(train)]
+    return longest
 
 
 def starts(corpus: Corpus, count: int) -> list[int]:

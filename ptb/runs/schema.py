@@ -10,6 +10,7 @@ import pandas as pd
 from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.errors import RunError
 from ptb.models.language_model import count_parameters
+from ptb.models.precision import TORCHS
 from ptb.runs.files import ADAPTED, JUDGED, WEIGHTS, parse_json, sha256
 from ptb.runs.run import Run
 from ptb.setting import Setting
@@ -44,6 +45,7 @@ PLACE = _object(
     python=TEXT, torch=TEXT, platform=TEXT, processor=TEXT, threads=COUNT,
     commit={"type": ["string", "null"]}, papermill={"type": ["string", "null"]},
 )  # fmt: skip
+PLACE["properties"]["precision"] = {"enum": list(TORCHS)}  # older records have none
 
 ALWAYS = {"parameters": COUNT, "types": COUNT, "floor": OF_SPLITS}  # in all metrics
 DIVERGED = _object(status={"const": "diverged"}, reason=TEXT, best_epoch={"type": "null"}, **ALWAYS)
@@ -86,9 +88,11 @@ ADAPTATION |= {
     "if": {"properties": {"kind": {"const": "ensemble"}}},
     "then": {"required": ["runs"]},
 }
+SAMPLE = _object(temperature=POSITIVE, text=TEXT)
+SAMPLE["properties"]["memorised"] = TEXT
 SCHEMAS = {
     "setting.json": SETTING,
-    "samples.json": _list(_object(temperature=POSITIVE, text=TEXT)),
+    "samples.json": _list(SAMPLE),
     "texts.json": _list(_object(temperature=POSITIVE, start=TEXT, text=TEXT)),
     "analysis.json": ANALYSIS,
     "metrics.json": METRICS,

@@ -11,7 +11,7 @@ from ptb.data.corpus import Corpus
 from ptb.errors import SettingError, WeightsError
 from ptb.evaluation import perplexity as evaluation
 from ptb.evaluation.analysis import analyse, neighbours, step_losses, surprise, unigram
-from ptb.evaluation.generation import encode, generate, write_samples
+from ptb.evaluation.generation import encode, generate, longest_shared, write_samples
 from ptb.evaluation.perplexity import measure, perplexity, summary, token_losses
 from ptb.models.language_model import build
 from ptb.runs.run import Run, load_model
@@ -259,11 +259,29 @@ def test_temperature_sharpens_the_probabilities(temperature, expected):
 
 
 def test_samples_at_three_temperatures_from_the_start_of_a_sentence(model, tiny_corpus):
-    samples = write_samples(model, tiny_corpus, length=9)
+    samples = write_samples(model, tiny_corpus, "a", length=9)
     assert [sample["temperature"] for sample in samples] == [0.0, 0.7, 1.0]
     greedy = greedy_from_scratch(model, [tiny_corpus.index["<eos>"]], 9)
     assert samples[0]["text"] == tiny_corpus.text(greedy)
     assert [len(sample["text"].split()) for sample in samples] == [9, 9, 9]
+    train = f" {tiny_corpus.text(tiny_corpus['train'])} "
+    for sample in samples:
+        assert sample["memorised"] and f" {sample['memorised']} " in train
+        assert sample["memorised"] in sample["text"]
+
+
+def test_two_runs_draw_with_random_numbers_of_their_own(model, tiny_corpus):
+    one, again, other = (write_samples(model, tiny_corpus, name, length=9) for name in "aab")
+    assert one == again and one[0] == other[0] and one[2]["text"] != other[2]["text"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "shared"),
+    [([5, 1, 2, 3, 9], [1, 2, 3]), ([2, 3, 4], [2, 3, 4]), ([4, 1], [4]), ([7, 8], []), ([], [])]
+    + [([1, 2, 5, 3, 4], [1, 2])],
+)
+def test_the_longest_sequence_that_a_text_shares_with_training(ids, shared):
+    assert longest_shared(ids, torch.tensor([1, 2, 1, 2, 3, 4])) == shared
 
 
 # ---------------------------------------------------------------- a saved model

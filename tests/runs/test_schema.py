@@ -76,6 +76,8 @@ OPTIONAL = {
     ("metrics.json", "device"), ("metrics.json", "weights_sha256"), ("analysis.json", "steps"),
     ("analysis.json", "unigram"), ("analysis.json", "flow"), ("setting.json", "text"),
     ("setting.json", "environment", "numpy"), ("setting.json", "environment", "pandas"),
+    ("setting.json", "environment", "precision"),
+    *(("samples.json", n, "memorised") for n in range(3)),
     *(("analysis.json", "flow", when, norm)
       for when in ("before", "after") for norm in ("average, h", "each, h")),
 }  # fmt: skip
