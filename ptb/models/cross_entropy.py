@@ -2,7 +2,7 @@
 
 Evaluation forms the logits in chunks of rows. Training forms one (N, V) table and turns it from
 logits to their exponentials to gradients in place, in as few passes as there can be. Its logits are
-in bits, not nats: torch's 2ˣ is as exact as its eˣ, and four times as fast where MKL is held back.
+in bits, not nats: torch's 2ˣ is as exact as its eˣ, and four times as fast on an AMD processor.
 """
 
 import math

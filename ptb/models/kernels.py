@@ -53,8 +53,8 @@ class _GRU(Function):
         gates = input_products(x, w_ih, b_ih)  # W_ih x + b_ih; becomes r, z, n in place
         recurrent = torch.empty_like(gates)  # W_hh h + b_hh of each step
         states = _sequence(h0, len(x))
-        # tanh(a) = 2σ(2a) − 1: where MKL is held back, torch's σ takes a fifth of the
-        # time of its tanh
+        # tanh(a) = 2σ(2a) − 1: on an AMD processor torch's σ takes a fifth of the time
+        # of its tanh
         gates[:, :, 2 * size :].mul_(2)
         minus_one = gates.new_tensor(-1.0)
 

@@ -1,11 +1,12 @@
 """The matrix products that everything here waits for.
 
-torch's CPU build multiplies float32 matrices with MKL, which is held back on processors that are
-not Intel's; the oneDNN that the same build carries is not (twice as fast as MKL on an AMD EPYC with
-AVX-512, but slower than MKL on an Intel Xeon). The products below take oneDNN where MKL would be
-held back. Both are exact float32, unless `ptb.models.precision` asks torch for less: what is
-oneDNN's here would not be rounded then, and all products are torch's, which takes oneDNN for them
-by itself. None is differentiable.
+torch's CPU build multiplies float32 matrices with MKL, which makes no use of AVX-512 on processors
+that are not Intel's; the oneDNN that the same build carries does (twice as fast as MKL on an AMD
+EPYC with AVX-512, but slower than MKL on an Intel Xeon, and by a tenth to a third on an AMD EPYC
+with AVX2 alone). The products below take oneDNN where MKL would be held back. Both are exact
+float32, unless `ptb.models.precision` asks torch for less: what is oneDNN's here would not be
+rounded then, and all products are torch's, which takes oneDNN for them by itself. None is
+differentiable.
 
 Shapes: a (M, K), b (K, N), bias (N,); fastest where a and b are contiguous.
 """
@@ -28,8 +29,15 @@ def is_intel() -> bool:
     return "GenuineIntel" in said
 
 
+def mkl_is_held_back() -> bool:
+    """Whether MKL leaves units idle: those of AVX-512, on a processor that isn't Intel's."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512" and not is_intel()
+
+
 ONEDNN = (
-    torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and not is_intel()
+    torch.backends.mkldnn.is_available()
+    and torch.backends.mkl.is_available()
+    and mkl_is_held_back()
 )
 
 

@@ -62,11 +62,22 @@ def test_room_is_taken_again_but_never_by_another_thread(monkeypatch):
     assert passing(a).data_ptr() == first.data_ptr() != found[0].data_ptr()
 
 
-def test_intel_processors_have_mkl_at_its_full_speed(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("vendor", "units", "held_back"),
+    [
+        ("GenuineIntel", "AVX512", False),
+        ("GenuineIntel", "AVX2", False),
+        ("AuthenticAMD", "AVX512", True),
+        ("AuthenticAMD", "AVX2", False),
+    ],
+)
+def test_mkl_is_held_back_where_it_leaves_avx512_idle(
+    monkeypatch, tmp_path, vendor, units, held_back
+):
     monkeypatch.setattr(products, "CPUINFO", tmp_path / "cpuinfo")
-    for vendor in ("GenuineIntel", "AuthenticAMD"):
-        products.CPUINFO.write_text(f"processor : 0\nvendor_id : {vendor}\n")
-        assert products.is_intel() == (vendor == "GenuineIntel")
+    products.CPUINFO.write_text(f"processor : 0\nvendor_id : {vendor}\n")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: units)
+    assert products.mkl_is_held_back() == held_back
 
 
 @pytest.mark.parametrize(("most", "set_to"), [(2**40, 2**30), (2**25, 2**25), (0, None)])
