@@ -117,13 +117,14 @@ from pathlib import Path
 import ptb.runs.run
 ptb.runs.run.RUNS = Path(sys.argv.pop(1))
 status = command_line.main(sys.argv[1:])
-loaded = [name for name in ("matplotlib", "seaborn", "IPython") if name in sys.modules]
+slow = ("matplotlib", "seaborn", "IPython", "torch._dynamo")  # the last is torch's compiler
+loaded = [name for name in slow if name in sys.modules]
 print("loaded:", *loaded)
 sys.exit(status)
 """
 
 
-def test_training_from_the_command_line_loads_no_figures(tmp_path):
+def test_training_from_the_command_line_loads_neither_figures_nor_a_compiler(tmp_path):
     """The whole way of `python -m ptb train`, with its folder in place of runs/."""
     line = "train --corpus embedded --hidden 8 --embedding 8 --epochs 1 --batch-size 200"
     done = subprocess.run(

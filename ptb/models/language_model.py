@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ptb.errors import WeightsError
 from ptb.models.cross_entropy import augmented_loss, cross_entropy, token_cross_entropies
@@ -161,9 +162,20 @@ def build(setting: Setting, vocabulary: int) -> LanguageModel:
     return kind(setting, vocabulary)
 
 
+class _NoNormal(TorchFunctionMode):
+    """A context that leaves out `nn.init.normal_`, an embedding's first weights.
+
+    Where tensors have no memory torch imports its compiler for it, which takes two seconds.
+    """
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        return kwargs["tensor"] if function is nn.init.normal_ else function(*args, **kwargs)
+
+
 def count_parameters(setting: Setting, vocabulary: int) -> int:
     """How many parameters the setting's model has, a tied matrix counted once."""
-    with torch.device("meta"):  # which has shapes alone, no memory
+    with torch.device("meta"), _NoNormal():  # shapes alone, no memory
         return sum(weights.numel() for weights in build(setting, vocabulary).parameters())
 
 

@@ -62,16 +62,45 @@ class Optimiser(NamedTuple):
     step kernel by kernel.
     """
 
-    make: Callable[[Setting, list[Tensor]], torch.optim.Optimizer]
+    make: Callable[[Setting, list[Tensor]], object]
     title: str
     first_lr: float  # to begin a search with
     static: Callable | None = None
 
 
-def _sgd(setting: Setting, parameters: list[Tensor]) -> torch.optim.SGD:
-    # plain SGD multiplies the weights themselves (see `Trainer`), so that the embedding's gradient
-    # can stay sparse
-    decay = setting.weight_decay if setting.momentum else 0
+class PlainSGD:
+    """`torch.optim.SGD` without momentum, to the bit, gradients sparse or not; its rate alone.
+
+    torch's own optimisers import its compiler, which takes two seconds and 70 MB of each process.
+    Weight decay is the `Trainer`'s, so that the embedding's gradient can stay sparse.
+    """
+
+    def __init__(self, parameters: list[Tensor], lr: float):
+        self.parameters, self.state = parameters, {}
+        places = list(range(len(parameters)))
+        self.param_groups = [{"lr": lr, "momentum": 0, "weight_decay": 0, "params": places}]
+
+    def zero_grad(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for parameter in self.parameters:
+            parameter.add_(parameter.grad, alpha=-self.param_groups[0]["lr"])
+
+    def state_dict(self) -> dict:
+        """As torch's, whose checkpoints of earlier versions can be gone on from."""
+        return {"state": self.state, "param_groups": self.param_groups}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing: it has no moments, and the rate is set before each step."""
+
+
+def _sgd(setting: Setting, parameters: list[Tensor]) -> PlainSGD | torch.optim.SGD:
+    if not setting.momentum:
+        return PlainSGD(parameters, setting.lr)
+    decay = setting.weight_decay
     return torch.optim.SGD(parameters, setting.lr, setting.momentum, weight_decay=decay)
 
 
@@ -80,7 +109,7 @@ def _adamw(setting: Setting, parameters: list[Tensor]) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameters, setting.lr, weight_decay=setting.weight_decay)
 
 
-def _own(optimiser: torch.optim.Optimizer, parameters: list[Tensor], name: str) -> list[Tensor]:
+def _own(optimiser, parameters: list[Tensor], name: str) -> list[Tensor]:
     """The tensors of that name in an optimiser's state, a parameter's each; zero at first."""
     states = [optimiser.state[parameter] for parameter in parameters]
     pairs = zip(states, parameters, strict=True)
@@ -94,7 +123,7 @@ class StaticSGD:
     changes beside the parameters, those of torch's optimiser.
     """
 
-    def __init__(self, setting: Setting, parameters: list[Tensor], optimiser: torch.optim.SGD):
+    def __init__(self, setting: Setting, parameters: list[Tensor], optimiser):
         self.parameters, self.decay = parameters, setting.weight_decay
         self.momentum, self.lr = setting.momentum, parameters[0].new_zeros(())
         self.state = _own(optimiser, parameters, "momentum_buffer") if setting.momentum else []

@@ -2,6 +2,8 @@
 
 import math
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,9 +13,10 @@ from torch import nn
 
 from ptb.errors import WeightsError
 from ptb.models.cross_entropy import augmented_loss
-from ptb.models.language_model import build, load_weights
+from ptb.models.language_model import build, count_parameters, load_weights
 from ptb.models.layers import drop
 from ptb.models.plain import PlainModel
+from ptb.paths import ROOT
 from ptb.report.model_table import parameter_table
 from ptb.setting import Setting
 from ptb.studies.architectures import FULL
@@ -70,11 +73,23 @@ COUNTS = {  # the second exercise's, as a solution of it counted
 
 @pytest.mark.parametrize(("experiment", "count"), COUNTS.items())
 def test_parameter_count_of_the_second_exercises_models(experiment, count):
+    assert count_parameters(FULL[experiment], 10_000) == count
     with torch.device("meta"):  # shapes alone
         model = build(FULL[experiment], 10_000)
     rows = parameter_table(model, FULL[experiment])
     assert sum(p.numel() for p in model.parameters()) == count
     assert sum(row["held"] for row in rows) == sum(row["expected"] for row in rows) == count
+
+
+def test_counting_parameters_takes_no_compiler():
+    script = (
+        "import sys\n"
+        "from ptb.models.language_model import count_parameters\n"
+        "from ptb.setting import Setting\n"
+        "assert count_parameters(Setting(), 10_000) > 4e6\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
 
 
 def test_weights_are_drawn_as_the_second_exercise_draws_them():

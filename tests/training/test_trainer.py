@@ -96,6 +96,7 @@ def test_one_step_is_plain_gradient_descent(cell, clip, tiny_setting, tiny_corpu
 @pytest.mark.parametrize(
     ("chosen", "optimiser"),
     [
+        ({}, lambda p: torch.optim.SGD(p, 5.0)),
         ({"momentum": 0.9}, lambda p: torch.optim.SGD(p, 5.0, momentum=0.9)),
         ({"weight_decay": 0.1}, lambda p: torch.optim.SGD(p, 5.0, weight_decay=0.1)),
         (
