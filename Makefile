@@ -45,7 +45,7 @@ site: setup  ## the executed notebooks and the docs as HTML pages: site/index.ht
 student: setup  ## the assignments as they are handed out, a course folder for nbgrader: assignments/course
 	$(BIN)/python -m ptb student
 
-bench: setup  ## tokens a second against a plain loop and the limit: report/benchmark.json
+bench: setup  ## what this machine takes, in ten minutes: report/benchmark.json; QUICK=1 for the step alone, in two
 	$(BIN)/python benchmarks/throughput.py
 
 bench-reading: setup  ## memory of reading a text and of training on it: report/reading.json

@@ -1,120 +1,54 @@
-"""Tokens a second: a plain PyTorch loop, this project's training step, and the machine's limit.
+"""`make bench`: what training and evaluating cost on this machine, in less than ten minutes.
 
-The limit is the time of only the matrix products that a step needs, each by the faster of torch's
-own product into a preallocated output and the project's `product`. All three take turns in one
-process; figures are medians of rounds after a warm-up. Then memory, two processes side by side, and
-the time from starting train.ipynb to its first step. Where torch sees a GPU, the same comparison
-there; and in each precision of products that the hardware has. Writes report/benchmark.json.
+First, in turns, tokens a second of a plain PyTorch loop, of this project's training step and of the
+machine's limit (see `contestants`), the medians of rounds after a warm-up: on one thread and on
+two, where torch sees a GPU there too, and in each precision that the hardware has. Then evaluation,
+two runs side by side, long texts, memory, and the time from starting train.ipynb on Penn Treebank
+to its first step. All else is made up, so that the repository is all that it needs.
+
+Each row is printed as it is measured. At the end the machine's figures go to report/benchmark.json,
+those of other machines stay there, and the tables of README.md and docs/speed.md follow. With
+QUICK=1 in the environment: the comparison alone, in two minutes, and nothing is written.
 """
 
-import json
 import multiprocessing
+import os
+import re
 import statistics
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nbformat
 import psutil
 import torch
+from contestants import B, Limit, Ours, Plain, T, V, batches, made_up_words, seconds
 from nbclient import NotebookClient
+from tqdm import tqdm
 
-from ptb.data.corpus import Corpus
+from ptb.data.corpora import load
+from ptb.data.corpus import windows
+from ptb.data.penn_treebank import PENN_TREEBANK
+from ptb.errors import CorpusError
 from ptb.evaluation.perplexity import measure
-from ptb.models.cells import CELLS
-from ptb.models.matmul import product
-from ptb.models.plain import PlainModel, train_step
 from ptb.models.precision import rounds_to_bfloat16, use_precision
-from ptb.paths import ROOT
+from ptb.paths import ROOT, relative
+from ptb.report.benchmark import BENCHMARK, machine_name, write_benchmark
+from ptb.report.publish import write_tables
 from ptb.runs.environment import environment
-from ptb.runs.files import write_json
-from ptb.setting import Setting
-from ptb.training.trainer import Trainer
 
-T, B, H, V = 35, 20, 200, 10_000
-ROUNDS, STEPS = 7, 15
-
-
-def batches(count: int, device: str = "cpu") -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Windows of made-up words with Zipf's frequencies, as a text's are."""
-    weights = 1 / torch.arange(1, V + 1)
-    words = torch.multinomial(weights, count * T * B + 1, True).to(device)
-    return [tuple(words[i : i + T * B].view(T, B) for i in (n, n + 1)) for n in range(count)]
+CELLS = ("lstm", "gru")
+COMPARING, COMPARING_QUICKLY = 200, 80  # seconds that all rows of the comparison share
+SHORT = 10  # seconds of any other measurement, long enough for some tens of steps
+STEPS = 3  # of one contestant, before the next has its turn
 
 
-class Plain:
-    """The plain loop: `ptb.models.plain`, torch's modules and nothing else."""
-
-    def __init__(self, cell: str, device: str):
-        self.model = PlainModel(cell, V, H, H, dropout=0.3).to(device)
-        self.optimiser = torch.optim.SGD(self.model.parameters(), lr=1.0)
-        self.state = None
-
-    def step(self, x, y):
-        arguments = self.model, self.optimiser, x, y, self.state
-        loss, self.state = train_step(*arguments, clip=0.25)
-        return loss
-
-
-def made_up_corpus() -> Corpus:
-    ids = torch.randint(V, (2 * T * B,))
-    return Corpus(
-        "made up", tuple(map(str, range(V))), dict.fromkeys(("train", "valid", "test"), ids)
-    )
-
-
-class Ours:
-    """The project's training step, through its public interface."""
-
-    def __init__(self, cell: str, device: str = "cpu", average: float = 0.0):
-        setting = Setting(cell=cell, dropout=0.3, lr=1.0, schedule="hold", hold=9, average=average)
-        self.trainer = Trainer(setting, made_up_corpus(), device)
-        self.trainer.model.train()
-        self.state = self.trainer.model.initial_state(B)
-
-    def step(self, x, y):
-        loss, self.state = self.trainer.step(x, y, self.state)
-        return loss.item()
-
-
-def needed_products(cell: str) -> list[tuple[int, int, int, int]]:
-    """(M, K, N, times a step) of every product that training the model cannot avoid."""
-    gates, rows = CELLS[cell].gates * H, T * B
-    output = [(rows, H, V, 1), (rows, V, H, 1), (H, rows, V, 1)]
-    batched = [(rows, H, gates, 2), (rows, gates, H, 2), (H, rows, gates, 4)]
-    recurrent = [(B, H, gates, 2 * T), (B, gates, H, 2 * T)]
-    return output + batched + recurrent
-
-
-class Limit:
-    """Only the products, each by the faster of two ways."""
-
-    def __init__(self, cell: str, device: str):
-        needed = needed_products(cell)
-        self.work = [(self._faster(m, k, n, device), times) for m, k, n, times in needed]
-
-    @staticmethod
-    def _faster(m: int, k: int, n: int, device: str):
-        a, b, out = (torch.randn(shape, device=device) for shape in ((m, k), (k, n), (m, n)))
-        ways = [lambda: torch.mm(a, b, out=out), lambda: product(a, b)]
-        return min(ways, key=lambda way: min(seconds(way) for _ in range(7)))
-
-    def step(self, *_):
-        for multiply, times in self.work:
-            for _ in range(times):
-                multiply()
-
-
-def seconds(call, *arguments) -> float:
-    """Of a call, until a GPU has done what it was given."""
-    start = time.perf_counter()
-    call(*arguments)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def compare(cell: str, threads: int, device: str = "cpu", precision: str = "float32") -> dict:
-    """Tokens a second of the three, which take turns, by their median rounds.
+# ---------------------------------------------------------------- the comparison
+def compare(share: float, cell: str, threads: int, device: str, precision: str) -> dict:
+    """Tokens a second of the three, which take turns for so many seconds, by their median rounds.
 
     The precision is that of ours and of the limit; the plain loop is in float32.
     """
@@ -122,17 +56,23 @@ def compare(cell: str, threads: int, device: str = "cpu", precision: str = "floa
     torch.manual_seed(1)
     kinds = {"plain": Plain, "ours": Ours, "limit": Limit}
     precisions = dict.fromkeys(kinds, precision) | {"plain": "float32"}
-    contestants = {}
+    contestants, turns = {}, batches(STEPS, device)
     for name, kind in kinds.items():
         with use_precision(precisions[name], device):  # a captured step keeps that of its capture
             contestants[name] = kind(cell, device)
-    windows, found = batches(STEPS, device), {name: [] for name in contestants}
-    for _ in range(ROUNDS + 1):
+
+    def a_round() -> dict[str, float]:
+        took = {}
         for name, contestant in contestants.items():
             with use_precision(precisions[name], device):
-                took = sum(seconds(contestant.step, x, y) for x, y in windows)
-            found[name].append(took / STEPS)
-    medians = {name: statistics.median(times[1:]) for name, times in found.items()}
+                took[name] = sum(seconds(contestant.step, x, y) for x, y in turns) / STEPS
+        return took
+
+    a_round()  # warms up
+    rounds, end = [], time.perf_counter() + share
+    while len(rounds) < 3 or time.perf_counter() < end:
+        rounds.append(a_round())
+    medians = {name: statistics.median(took[name] for took in rounds) for name in kinds}
     return {
         "cell": cell,
         "device": device,
@@ -144,100 +84,195 @@ def compare(cell: str, threads: int, device: str = "cpu", precision: str = "floa
     }
 
 
-def alone(cell: str, steps: int = 150) -> float:
+def comparisons() -> list[tuple]:
+    """Cell, threads, device and precision of each row that this machine can have."""
+    kinds = [(threads, "cpu", "float32") for threads in (1, 2)]
+    if rounds_to_bfloat16():
+        kinds += [(threads, "cpu", "bfloat16") for threads in (1, 2)]
+    if torch.cuda.is_available():
+        kinds.append((1, "cuda", "float32"))
+        if torch.cuda.is_tf32_supported():
+            kinds.append((1, "cuda", "tf32"))
+    return [(cell, *kind) for cell in CELLS for kind in kinds]
+
+
+# ---------------------------------------------------------------- what else a user waits for
+def repeat(call: Callable, lasting: float = SHORT) -> list[float]:
+    """Seconds of each call, for so many seconds after one that warms up."""
+    call()
+    end, took = time.perf_counter() + lasting, []
+    while not took or time.perf_counter() < end:
+        took.append(seconds(call))
+    return took
+
+
+def evaluation(cell: str, threads: int) -> dict:
+    """Tokens a second of measuring a split of made-up words, beside those of training on them."""
+    torch.set_num_threads(threads)
+    ours, (window, *_) = Ours(cell), batches(1)
+    training = T * B / statistics.median(repeat(lambda: ours.step(*window), SHORT / 2))
+    ids = made_up_words(4001)
+    took = repeat(lambda: measure(ours.trainer.model, ids))
+    speed = (len(ids) - 1) / statistics.median(took)
+    speeds = {"tokens_per_second": speed, "over_training": speed / training}
+    return {"cell": cell, "threads": threads} | speeds
+
+
+def alone(cell: str, lasting: float = SHORT) -> float:
     """Tokens a second of one process with one thread."""
     torch.set_num_threads(1)
-    ours, windows = Ours(cell), batches(10)
-    for x, y in windows:
-        ours.step(x, y)
-    return steps * T * B / sum(seconds(ours.step, *windows[n % 10]) for n in range(steps))
+    ours, (window, *_) = Ours(cell), batches(1)
+    took = repeat(lambda: ours.step(*window), lasting)
+    return len(took) * T * B / sum(took)
 
 
 def side_by_side(cell: str) -> dict:
     """Two processes of one thread each, as a study runs, against one."""
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        pool.submit(alone, cell, 1).result()
-        one = [pool.submit(alone, cell).result() for _ in range(3)]
-        both = [sum(f.result() for f in [pool.submit(alone, cell) for _ in "12"]) for _ in range(3)]
-    one, both = statistics.median(one), statistics.median(both)
+        list(pool.map(alone, [cell] * 2, [0.1] * 2))  # both have started
+        one = pool.submit(alone, cell).result()
+        both = sum(pool.map(alone, [cell] * 2))
     return {"cell": cell, "one": one, "both": both, "ratio": both / (2 * one)}
 
 
-def memory(cell: str) -> dict:
-    """Megabytes of one training process, averaging on: at its peak, and grown over 500 steps."""
+def long_text(times: int) -> dict:
+    """Tokens a second of training on a text as long as Penn Treebank's, and so many times as long.
+
+    The first windows of an epoch of each, in turns. The texts are made up, and their ids are in
+    memory: the reading of a file is measured by `make bench-reading`.
+    """
     torch.set_num_threads(1)
-    ours, windows, process = Ours(cell, average=0.99), batches(10), psutil.Process()
-    resident = []
-    for n in range(700):
-        ours.step(*windows[n % 10])
-        resident.append(process.memory_info().rss / 2**20)
-    # lowest of 100 steps: the allocator gives the logits' 28 MB back and takes them again
-    growth = min(resident[-100:]) - min(resident[100:200])
-    return {"cell": cell, "peak_mb": max(resident), "growth_mb": growth}
+    short = made_up_words(PENN_TREEBANK.tokens["train"]).int()
+    ours, took = Ours("lstm"), {1: [], times: []}
+    texts = {n: iter(windows(short.repeat(n), B, T)) for n in took}
+
+    def turn() -> None:
+        for n, text in texts.items():
+            took[n].append(seconds(lambda text=text: ours.step(*next(text))))
+
+    repeat(turn, 2 * SHORT)
+    one, many = (T * B / statistics.median(of_one) for of_one in took.values())
+    figures = {"one_tokens_per_second": one, "tokens_per_second": many, "ratio": many / one}
+    return {"penn_treebanks": times, "steps": len(took[times]), **figures}
+
+
+# ---------------------------------------------------------------- memory
+def resident_mb() -> float:
+    return psutil.Process().memory_info().rss / 2**20
+
+
+def peak_mb() -> float:
+    """The most that this process has had; where the system doesn't tell, what it has now."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resident_mb()
+    return int(re.search(r"VmHWM:\s+(\d+)", status.read_text())[1]) / 2**10
+
+
+def training_memory(cell: str) -> dict:
+    """Megabytes of one training process, averaging on: at its peak, and grown over 100 steps."""
+    torch.set_num_threads(1)
+    ours, cut, resident = Ours(cell, average=0.99), batches(10), []
+    for n in range(200):
+        ours.step(*cut[n % 10])
+        resident.append(resident_mb())
+    # lowest of 50 steps: the allocator gives the logits' 28 MB back and takes them again
+    growth = min(resident[-50:]) - min(resident[50:100])
+    return {"cell": cell, "peak_mb": peak_mb(), "growth_mb": growth}
 
 
 def evaluation_memory(cell: str) -> dict:
-    """Megabytes of a process once it has measured a split, and grown by measuring it twice more."""
+    """Megabytes of a process that measures splits, and what it grew by after the first."""
     torch.set_num_threads(1)
-    model, ids, process = Ours(cell).trainer.model, torch.randint(V, (50_000,)), psutil.Process()
-    resident = []
-    for _ in range(3):
+    model, ids, resident = Ours(cell).trainer.model, made_up_words(8001), []
+
+    def one() -> None:
         measure(model, ids)
-        resident.append(process.memory_info().rss / 2**20)
-    return {"cell": cell, "resident_mb": resident[0], "growth_mb": resident[-1] - resident[0]}
+        resident.append(resident_mb())
+
+    repeat(one)
+    return {"cell": cell, "peak_mb": peak_mb(), "growth_mb": resident[-1] - resident[0]}
 
 
+def afresh(function: Callable, *arguments) -> dict:
+    """What the function returns in a process of its own, which has not done anything else."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+# ---------------------------------------------------------------- the start
 def start_up() -> float:
     """Seconds from starting train.ipynb on Penn Treebank to the end of its first step."""
     notebook = nbformat.read(ROOT / "notebooks" / "train.ipynb", 4)
-    (cell,) = (c for c in notebook.cells if "on_step=live.step" in c.source)
-    cell.source = cell.source.replace("on_step=live.step", "on_step=lambda *_: 1 / 0")
+    (cell,) = (c for c in notebook.cells if '"on_step": live.step' in c.source)
+    cell.source = cell.source.replace('"on_step": live.step', '"on_step": lambda *_: 1 / 0')
     parameters = notebook.cells[1]
-    parameters.source += "\nimport tempfile\nfolder = tempfile.mkdtemp()\ndel tempfile"
     client = NotebookClient(notebook, resources={"metadata": {"path": ROOT / "notebooks"}})
-    start = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        parameters.source += f"\nfolder = {folder!r}"
+        start = time.perf_counter()
+        try:
+            client.execute()
+        except Exception as error:
+            if "ZeroDivisionError" not in str(error):
+                raise
+        return time.perf_counter() - start
+
+
+def start_up_row() -> dict | None:
+    """None where Penn Treebank is neither here nor to be fetched."""
     try:
-        client.execute()
-    except Exception as error:
-        if "ZeroDivisionError" not in str(error):
-            raise
-    return time.perf_counter() - start
+        load("ptb")
+    except CorpusError as error:
+        tqdm.write(f"train.ipynb's start is left out: {error}")
+        return None
+    return {"seconds": statistics.median(start_up() for _ in range(3))}
 
 
-def table(found: dict) -> str:
-    """The figures as the README shows them."""
-    lines = ["| | tokens/s: plain loop | this project | products alone | share of the limit |"]
-    lines.append("|---|---|---|---|---|")
-    for row in found["step"]:
-        speeds = [f"{row[f'{name}_tokens_per_second']:,.0f}" for name in ("plain", "ours", "limit")]
-        speeds[1] += f" ({row['over_plain']:.1f}×)"
-        threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
-        where = threads if row["device"] == "cpu" else "GPU"
-        where += "" if row["precision"] == "float32" else f", {row['precision']}"
-        speeds.append(f"{row['limit_share']:.0%}")
-        lines.append(f"| {row['cell'].upper()}, {where} | {' | '.join(speeds)} |")
-    return "\n".join(lines)
+# ---------------------------------------------------------------- all of it
+def plan(quick: bool) -> list[tuple[str, int, Callable]]:
+    """Each row's table, about how many seconds it takes, and what measures it."""
+    kinds = comparisons()
+    share = (COMPARING_QUICKLY if quick else COMPARING) / len(kinds)
+    rows = [("step", round(share) + 4, lambda k=k: compare(share, *k)) for k in kinds]
+    if quick:
+        return rows
+    pairs = [(cell, threads) for cell in CELLS for threads in (1, 2)]
+    rows += [("evaluation", 18, lambda p=p: evaluation(*p)) for p in pairs]
+    rows += [("side_by_side", 35, lambda c=c: side_by_side(c)) for c in CELLS]
+    rows.append(("long_text", 30, lambda: afresh(long_text, 100)))
+    rows += [("training_memory", 30, lambda c=c: afresh(training_memory, c)) for c in CELLS]
+    rows += [("evaluation_memory", 18, lambda c=c: afresh(evaluation_memory, c)) for c in CELLS]
+    return [*rows, ("start_up", 20, start_up_row)]
+
+
+def line(table: str, row: dict) -> str:
+    """A row in words: what identifies it, then its figures."""
+    said = [f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values()]
+    words = [f"{name} {value}" for name, value in zip(row, said, strict=True)]
+    return f"{table}: {', '.join(words)}".replace("_", " ")
 
 
 def main() -> None:
-    waited = statistics.median(start_up() for _ in range(3))  # first: it needs Penn Treebank
-    found = {"environment": environment(), "start_up_seconds": waited}
-    kinds = [(n, "cpu", "float32") for n in (1, 2)]
-    if rounds_to_bfloat16():
-        kinds += [(n, "cpu", "bfloat16") for n in (1, 2)]
-    if torch.cuda.is_available():
-        kinds.append((1, "cuda", "float32"))
-        if torch.cuda.is_tf32_supported():
-            kinds.append((1, "cuda", "tf32"))
-    found["step"] = [compare(cell, *kind) for cell in ("lstm", "gru") for kind in kinds]
-    found["side_by_side"] = [side_by_side(cell) for cell in ("lstm", "gru")]
-    fresh = {"mp_context": multiprocessing.get_context("spawn"), "max_tasks_per_child": 1}
-    with ProcessPoolExecutor(1, **fresh) as pool:
-        found["memory"] = list(pool.map(memory, ("lstm", "gru")))
-        found["evaluation_memory"] = list(pool.map(evaluation_memory, ("lstm", "gru")))
-    write_json(ROOT / "report" / "benchmark.json", found)
-    print(table(found))
-    print(json.dumps({k: v for k, v in found.items() if k != "step"}, indent=1))
+    quick = bool(os.environ.get("QUICK"))
+    rows, found = plan(quick), {}
+    print(f"{machine_name()}: tokens a second, T = {T}, B = {B}, {V:,} words")
+    layout = "{desc} {percentage:3.0f}% |{bar}| about {remaining} left"
+    with tqdm(total=sum(expected for _, expected, _ in rows), bar_format=layout) as bar:
+        for table, expected, measured in rows:
+            bar.set_description_str(table)
+            if (row := measured()) is not None:
+                found.setdefault(table, []).append(row)
+                tqdm.write(line(table, row))
+            bar.update(expected)
+    if not quick:
+        about = {"machine": machine_name(), "measured": date.today().isoformat()}
+        about |= {"source": "make bench", "environment": environment()}
+        if torch.cuda.is_available():
+            about["gpu"] = torch.cuda.get_device_name()
+        write_benchmark(about | found)
+        write_tables()
+        print(f"written: {relative(BENCHMARK)}")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import papermill
 from ptb.errors import StudyError
 from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS
 from ptb.recipes import recipe
-from ptb.report import figures
+from ptb.report import benchmark, figures
 from ptb.report.architecture_runs import experiments, largest
 from ptb.report.architecture_tables import results
 from ptb.report.figures import label
@@ -119,8 +119,7 @@ def rebuild(study: str) -> Path:
     study = study if study in SECOND_EXERCISE else MAIN
     if study == MAIN:
         figures.save_all(recorded(MAIN), ROOT / "figures")
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+    write_tables()
     pdf = make_pdf(RECORDS / study, notebook(study))
     pdf.with_suffix(".ipynb").unlink()
     return pdf.replace(ROOT / "report" / pdf.name)
@@ -166,6 +165,12 @@ def _to_read(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def write_tables() -> None:
+    """Brings the tables of README.md and docs/ up to the records and the benchmark."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
 def with_tables(page: str) -> str:
     """A page of Markdown with the tables that it has marks for as the records have them."""
     for name, written in PAGE_TABLES.items():
@@ -203,6 +208,9 @@ PAGE_TABLES = {  # by the name in the marks
     "results": lambda: readme_results(recorded(MAIN)),
     "published": lambda: markdown(published_and_ours()),
     "commands": lambda: markdown(training_commands()),
+    "speeds": benchmark.speeds,
+    "steps": benchmark.steps,
+    "machines": benchmark.machines,
     "beyond": lambda: markdown(beyond(RECORDS / "beyond")),
     "experiments": lambda: markdown(
         results(largest(experiments(RECORDS / "architectures"))).filter(EXPERIMENT_COLUMNS)

@@ -155,16 +155,6 @@ def test_each_table_is_the_records_and_stands_once(name):
     assert with_tables(page) == page
 
 
-def test_the_table_of_speeds_is_the_benchmarks():
-    steps = json.loads((ROOT / "report" / "benchmark.json").read_text())["step"]
-    assert len(steps) >= 4  # more on a GPU
-    for row in steps:
-        ours = f"{row['ours_tokens_per_second']:,.0f} ({row['over_plain']:.1f}×)"
-        cells = [f"{row['plain_tokens_per_second']:,.0f}", ours]
-        cells += [f"{row['limit_tokens_per_second']:,.0f}", f"{row['limit_share']:.0%}"]
-        assert f"| {' | '.join(cells)} |" in TEXTS["docs/speed.md"]
-
-
 def test_the_perplexities_to_expect_are_the_records():
     settings = {}
     for run in find_runs(RECORDS / "dropout"):

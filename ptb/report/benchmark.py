@@ -1,0 +1,112 @@
+"""report/benchmark.json: what machines take for a step, a table each; the pages' tables of it.
+
+At the top are the figures of the machine that `make bench` ran on last, under "others" those of
+other machines, which may lack some. A row under "step" is one comparison: cell, device, threads,
+precision, tokens a second of the plain loop, of ours and of the products alone, and their ratios.
+"""
+
+import json
+
+import pandas as pd
+import torch
+
+from ptb.paths import ROOT
+from ptb.report.tables import markdown
+from ptb.runs.environment import environment
+from ptb.runs.files import write_json
+
+BENCHMARK = ROOT / "report" / "benchmark.json"
+
+
+def machine_name() -> str:
+    """The processor and its widest units: "AMD EPYC, AVX2"."""
+    return f"{environment()['processor']}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def read_machines() -> list[dict]:
+    """Each machine's figures, those of the one at the top first."""
+    top = json.loads(BENCHMARK.read_text())
+    return [top, *top["others"]]
+
+
+def write_benchmark(found: dict) -> None:
+    """Puts a machine's figures at the top; those of others stay, its own earlier ones go."""
+    others = [other for other in read_machines() if other["machine"] != found["machine"]]
+    for other in others:
+        other.pop("others", None)
+    write_json(BENCHMARK, found | {"others": others})
+
+
+def comparisons() -> list[tuple[dict, dict]]:
+    """Each machine with each row of its comparison."""
+    return [(machine, row) for machine in read_machines() for row in machine["step"]]
+
+
+def _name(machine: dict, row: dict) -> str:
+    """The machine's, or its GPU's where that computes."""
+    return machine.get("gpu", machine["machine"]) if row["device"] == "cuda" else machine["machine"]
+
+
+def _where(machine: dict, row: dict) -> str:
+    """The machine and its threads, or its GPU; a precision other than float32."""
+    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    on_gpu = row["device"] == "cuda"
+    rounded = "" if row["precision"] == "float32" else f", {row['precision']}"
+    return f"{_name(machine, row)}{'' if on_gpu else f', {threads}'}{rounded}"
+
+
+def _number(row: dict, name: str, form: str) -> str:
+    """A figure of a row, or a dash where it was not measured."""
+    return f"{row[name]:{form}}" if name in row else "–"
+
+
+def _ours(row: dict) -> str:
+    """Tokens a second, and how many times the plain loop's."""
+    return f"{_number(row, 'ours_tokens_per_second', ',.0f')} ({row['over_plain']:.1f}×)"
+
+
+def speeds() -> str:
+    """The README's table: a line a machine, by one thread where it is no GPU, in float32."""
+    lines = {}
+    for machine, row in comparisons():
+        if row["threads"] == 1 and row["precision"] == "float32":
+            name = _name(machine, row)
+            lines.setdefault(name, {})[row["cell"]] = _ours(row)
+    return markdown(
+        pd.DataFrame(
+            {
+                "tokens a second": name,
+                **{cell.upper(): ours.get(cell, "–") for cell in ("lstm", "gru")},
+            }
+            for name, ours in lines.items()
+        )
+    )
+
+
+def steps() -> str:
+    """The table of docs/speed.md: every row of every machine, and where it comes from."""
+    rows = [
+        {
+            "": f"{row['cell'].upper()}, {_where(machine, row)}",
+            "tokens/s: plain loop": _number(row, "plain_tokens_per_second", ",.0f"),
+            "this project": _ours(row),
+            "products alone": _number(row, "limit_tokens_per_second", ",.0f"),
+            "share of the limit": _number(row, "limit_share", ".0%"),
+        }
+        for machine, row in comparisons()
+    ]
+    return markdown(pd.DataFrame(rows))
+
+
+def machines() -> str:
+    """When, at which commit and how each machine's figures were measured."""
+    rows = [
+        {
+            "machine": machine["machine"],
+            "measured": machine["measured"],
+            "commit": (machine["environment"]["commit"] or "not noted")[:9],
+            "source": machine["source"],
+        }
+        for machine in read_machines()
+    ]
+    return markdown(pd.DataFrame(rows))
