@@ -3,61 +3,71 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator
 
 from ptb.models.cells import CELLS
 from ptb.report.architecture_runs import described, flowing, looked_at, named
-from ptb.report.figures import HEIGHT, WIDTH
-from ptb.studies.architectures import CELL_ORDER
+from ptb.report.figures import HEIGHT, WIDTH, colour, plain_ticks
+from ptb.studies.architectures import FULL
 from ptb.training.optim import OPTIMISERS
 
 CLOCK = {"epoch": "epoch", "seconds": "seconds"}
-CELL_COLOURS = dict(zip(CELL_ORDER, sns.color_palette("colorblind"), strict=False))
+MARKERS = "osD^vP"
+TRAIN = {"lw": 0.8, "alpha": 0.6}  # beside the line of valid, which has markers
 GROUP_TITLES = {"optimiser": OPTIMISERS, "cell": CELLS}  # of what `grouped` groups by
 
 
+def run_style(row: pd.Series) -> dict:
+    """A run's shade of its cell's hue and its marker, the same in every figure."""
+    same = [name for name, setting in FULL.items() if setting.cell == row["cell"]]
+    place = same.index(row["experiment"])
+    shade = place // 2 + place % 2 * ((len(same) + 1) // 2)  # neighbours are far apart
+    lightness = np.linspace(0.62, 0.2, len(same))[shade] if len(same) > 1 else None
+    return {"color": colour(row["cell"], lightness), "marker": MARKERS[place], "ms": 3.5}
+
+
 def learning(runs: pd.DataFrame) -> Figure:
-    """Training (dashed) and validation perplexity over epochs and over seconds."""
+    """Training (thin) and validation perplexity over epochs and over seconds."""
     legend = 0.17 * (len(runs) / 2 + 1)  # inches that its lines take
     figure, axes = plt.subplots(
         1, 2, figsize=(WIDTH, HEIGHT + legend), layout="constrained", sharey=True
     )
-    for (_, row), colour in zip(runs.iterrows(), sns.color_palette("colorblind"), strict=False):
+    for _, row in runs.iterrows():
         for place, clock in zip(axes, CLOCK, strict=True):
-            _curve(place, row, clock, "train_running", color=colour, ls="--", lw=0.9)
-            _curve(place, row, clock, "valid", color=colour, label=described(row))
+            style = run_style(row)
+            _curve(place, row, clock, "train_running", **style | TRAIN | {"marker": ""})
+            _curve(place, row, clock, "valid", label=described(row), **style)
     for place, clock in zip(axes, CLOCK, strict=True):
         _label(place, clock, runs)
     axes[0].set_ylabel("perplexity")
     _cut(axes[0], runs)
-    axes[0].plot([], [], color="black", label="valid")
-    axes[0].plot([], [], color="black", ls="--", lw=0.9, label="train")
+    axes[0].plot([], [], color="black", marker="o", ms=3.5, label="valid")
+    axes[0].plot([], [], color="black", label="train", **TRAIN)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=7)
     return figure
 
 
 def _curve(axes: Axes, row: pd.Series, clock: str, column: str, **style) -> None:
-    """One curve; that of a run that was stopped ends in a cross."""
+    """One curve, a marker at every third epoch; that of a run that was stopped ends in a cross."""
     history = row["run"].history
-    axes.plot(history[clock], history[column], marker="." if len(history) < 3 else None, **style)
+    axes.plot(history[clock], history[column], markevery=3, **style)
     if row["status"] == "stopped":
         end = history.iloc[-1]
-        axes.plot(end[clock], end[column], "x", ms=5, color=style["color"])
+        axes.plot(end[clock], end[column], "x", ms=6, color=style["color"])
 
 
 def _label(axes: Axes, clock: str, runs: pd.DataFrame) -> None:
     axes.set_yscale("log")
+    axes.tick_params(which="minor", length=0)
     axes.set_xlabel(CLOCK[clock])
     if clock == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     elif runs["device"].nunique() > 1:  # the seconds of a CPU and of a GPU in one figure
         axes.set_xscale("log")
-        _plain_ticks(axes.xaxis)
+        plain_ticks(axes.xaxis)
 
 
 def _cut(axes: Axes, runs: pd.DataFrame) -> None:
@@ -69,19 +79,7 @@ def _cut(axes: Axes, runs: pd.DataFrame) -> None:
     guessing = max(types, default=values.max())
     if (values < guessing).any():
         axes.set_ylim(0.9 * values.min(), 1.1 * values[values <= guessing].max())
-    _plain_ticks(axes.yaxis)
-
-
-def _plain_ticks(axis: Axis) -> None:
-    """Numbers as 100 and 200 on a logarithmic axis, not powers of ten."""
-    low, high = axis.get_view_interval()
-    if high / low < 5:
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    else:
-        crowded = axis.axis_name == "x" and high / low > 30
-        axis.set_major_locator(LogLocator(subs=(1,) if crowded else (1, 2, 5), numticks=12))
-    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    axis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes.yaxis)
 
 
 def grouped(runs: pd.DataFrame, by: str) -> Figure:
@@ -96,11 +94,12 @@ def grouped(runs: pd.DataFrame, by: str) -> Figure:
     )  # fmt: skip
     for column, group in zip(axes.T, groups, strict=True):
         for place, clock in zip(column, CLOCK, strict=True):
-            palette = iter(sns.color_palette("colorblind", len(runs)))
             for _, row in runs.sort_values(by, key=lambda kinds: kinds == group).iterrows():
                 mine = row[by] == group
-                style = {"color": next(palette), "label": row["tag"]} if mine else {"color": "0.85"}
-                _curve(place, row, clock, "valid", lw=1.2 if mine else 0.7, **style)
+                style = run_style(row) | {"lw": 1.2, "label": row["tag"]}
+                _curve(
+                    place, row, clock, "valid", **style if mine else {"color": "0.85", "lw": 0.7}
+                )
             _label(place, clock, runs)
         column[0].set_title(GROUP_TITLES[by][group].title)
         column[0].legend(fontsize=6, ncols=2, loc="upper right")
@@ -114,11 +113,11 @@ def losses_by_step(runs: pd.DataFrame) -> Figure:
     """Validation loss at each step of the window, of the models that are looked at closely."""
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
     for _, row in looked_at(runs).iterrows():
-        found, colour = row["run"].analysis["steps"], CELL_COLOURS[row["cell"]]
+        found, hue = row["run"].analysis["steps"], colour(row["cell"])
         place = range(1, len(found["fresh"]) + 1)
-        axes.plot(place, found["fresh"], ".-", ms=4, color=colour, label=f"{named(row)}, fresh")
+        axes.plot(place, found["fresh"], ".-", ms=4, color=hue, label=f"{named(row)}, fresh")
         if row["cell"] != "transformer":
-            axes.plot(place, found["carried"], "--", color=colour, label=f"{named(row)}, carried")
+            axes.plot(place, found["carried"], "--", color=hue, label=f"{named(row)}, carried")
     axes.set(xlabel="step of the window", ylabel="loss on validation, nats a word")
     figure.legend(loc="outside right upper")
     return figure
@@ -139,9 +138,7 @@ def flow(runs: pd.DataFrame) -> Figure:
                 if kind in recorded:
                     norms = np.array(recorded[kind], dtype=float)  # None, not finite, is NaN
                     name = named(row) + (", h alone" if style == ":" else "")
-                    _flow_curve(
-                        column, norms, color=CELL_COLOURS[row["cell"]], ls=style, label=name
-                    )
+                    _flow_curve(column, norms, color=colour(row["cell"]), ls=style, label=name)
     for place, when in zip(axes[0], ("before", "after"), strict=True):
         place.set_title(f"{when} training")
     for place in axes[1]:

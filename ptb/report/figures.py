@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from ptb.data.corpus import SPLITS
 from ptb.models.cells import CELLS
@@ -16,9 +18,16 @@ from ptb.report.text import choice
 from ptb.setting import Setting, bar
 from ptb.training.optim import OPTIMISERS, SCHEDULES
 
-SPLIT_COLOURS = dict(zip(SPLITS, sns.color_palette("colorblind")[:3], strict=True))
-WIDTH, HEIGHT = 6.4, 2.9  # inches
-sns.set_theme(context="paper", style="ticks", rc={"axes.grid": True, "grid.alpha": 0.3})
+# In every figure the hue is the cell's, and dashes are dropout: see `colour` and `run_style`.
+PALETTE = [sns.color_palette("colorblind")[n] for n in (0, 1, 2, 4, 3, 5, 6, 7, 8, 9)]
+SPLIT_MARKERS = dict(zip(SPLITS, "osx", strict=True))
+SPLIT_LIGHTNESS = dict(zip(SPLITS, (0.7, 0.42, 0.18), strict=True))
+WIDTH, HEIGHT = 6.3, 2.9  # inches; a page's text is 6.3 wide
+sns.set_theme(
+    context="paper",
+    style="ticks",
+    rc={"axes.grid": True, "grid.alpha": 0.3, "axes.formatter.use_mathtext": True},
+)
 
 
 def label(setting: Setting) -> str:
@@ -33,57 +42,105 @@ def schedule(setting: Setting) -> str:
     return f"{optimiser.title}, learning rate {choice(setting.lr)} {falls}"
 
 
+def colour(cell: str, lightness: float | None = None) -> tuple[float, float, float]:
+    """The cell's hue in all figures, one that the colour-blind tell from the others; or a shade."""
+    own = PALETTE[list(CELLS).index(cell) % len(PALETTE)]
+    return own if lightness is None else sns.set_hls_values(own, l=lightness)
+
+
+def run_style(setting: Setting) -> dict:
+    """How a run's curve is drawn: the cell's hue, dashed with dropout."""
+    line, marker = ("--", "s") if setting.dropout else ("-", "o")
+    return {"color": colour(setting.cell), "ls": line, "marker": marker, "ms": 3.5}
+
+
 def convergence(
-    setting: Setting, history: pd.DataFrame, floor=None, axes: Axes | None = None
+    setting: Setting,
+    history: pd.DataFrame,
+    floor: dict[str, float] | None = None,
+    axes: Axes | None = None,
+    limits: dict | None = None,
 ) -> Axes:
-    """Perplexity of the splits over epochs, the best epoch marked, the target or floor drawn."""
+    """Perplexity of the splits over epochs, the best epoch marked, the target or floor drawn.
+
+    The splits are shades of the cell's hue; limits are both axes', where plots are to be compared.
+    """
     axes = axes or plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
     for split in SPLITS:
-        axes.plot(history["epoch"], history[split], ".-", color=SPLIT_COLOURS[split], label=split)
+        shade = {"color": colour(setting.cell, SPLIT_LIGHTNESS[split])}
+        style = run_style(setting) | shade | {"marker": SPLIT_MARKERS[split], "label": split}
+        axes.plot(history["epoch"], history[split], **style)
     if len(history):
         best = history.loc[history["valid"].idxmin()]
         text = f"best epoch: {best['epoch']:.0f}"
         axes.plot(best["epoch"], best["valid"], "o", ms=9, mfc="none", color="black", label=text)
     if target := bar(setting):
-        axes.axhline(target, ls="--", color="grey", label=f"target for valid: {target}")
+        axes.axhline(target, ls=":", color="grey", label=f"target for valid: {target}")
     for split, level in (floor or {}).items():
-        axes.axhline(level, ls=":", color=SPLIT_COLOURS[split], label=f"the source's own, {split}")
+        shade = colour(setting.cell, SPLIT_LIGHTNESS[split])
+        axes.axhline(level, ls=":", color=shade, label=f"the source's own, {split}")
     axes.set(xlabel="epoch", ylabel="perplexity", xlim=(0.5, setting.epochs + 0.5))
     axes.set_title(f"{label(setting)}\n{schedule(setting)}")
-    _perplexity_axis(axes)
+    axes.set(yscale="log", **(limits or {}))
+    plain_ticks(axes.yaxis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
     return axes
 
 
-def _perplexity_axis(axes: Axes) -> None:
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(ScalarFormatter())
-    axes.yaxis.minorticks_off()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+def plain_ticks(axis: Axis) -> None:
+    """Numbers such as 70, 100 and 150 on a logarithmic axis, not powers of ten."""
+    low, high = axis.get_view_interval()
+    if high / low < 1.8:
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    else:
+        wide = high / low > 30
+        narrow_steps = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 5, 7)
+        steps = (1,) if wide and axis.axis_name == "x" else narrow_steps
+        axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_minor_formatter(NullFormatter())
+    axis.set_tick_params(which="minor", length=0)
+
+
+def common_limits(table: pd.DataFrame) -> dict:
+    """The limits of both axes that the convergence plots of all runs fit in."""
+    runs = list(table["run"])
+    levels = [run.history[list(SPLITS)].to_numpy().ravel() for run in runs]
+    levels += [list((run.metrics.get("floor") or {}).values()) for run in runs]
+    levels = np.concatenate(levels)
+    epochs = max(run.setting.epochs for run in runs)
+    return {"xlim": (0.5, epochs + 0.5), "ylim": (0.92 * levels.min(), 1.08 * levels.max())}
 
 
 def overview(table: pd.DataFrame) -> Figure:
-    """The convergence plots of all runs, side by side."""
+    """The convergence plots of all runs, side by side, on axes of one range."""
     rows = (len(table) + 1) // 2
     figure, axes = plt.subplots(
-        rows, 2, figsize=(2 * WIDTH, rows * HEIGHT), layout="constrained", squeeze=False
+        rows, 2, figsize=(WIDTH, 0.4 + 0.75 * HEIGHT * rows), layout="constrained", squeeze=False
     )
+    limits = common_limits(table)
     for run, place in zip(table["run"], axes.flat, strict=False):
-        convergence(run.setting, run.history, run.metrics.get("floor"), place)
+        convergence(run.setting, run.history, run.metrics.get("floor"), place, limits)
+        place.set_title(label(run.setting))
+        lines = [line for line in place.get_lines() if line.get_label() not in SPLITS]
+        place.legend(handles=[line for line in lines if line.get_label()[0] != "_"])
     for place in axes.flat[len(table) :]:
         place.set_visible(False)
+    shades = {split: {"color": str(SPLIT_LIGHTNESS[split])} for split in SPLITS}
+    keys = [Line2D([], [], marker=SPLIT_MARKERS[s], ms=3.5, label=s, **shades[s]) for s in SPLITS]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
     return figure
 
 
 def _over_epochs(table: pd.DataFrame, column: str, **texts) -> Axes:
     """A column of the histories over epochs, a line a run; "gap" is valid over train."""
-    data = pd.concat([run.history.assign(run=label(run.setting)) for run in table["run"]])
-    data["gap"] = data["valid"] / data["train"]
     axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
-    style = dict.fromkeys(("hue", "style"), "run")
-    sns.lineplot(data, x="epoch", y=column, errorbar=None, markers=True, ax=axes, **style)
-    axes.set(**texts)
+    for run in table["run"]:
+        history = run.history.assign(gap=run.history["valid"] / run.history["train"])
+        style = run_style(run.setting)
+        axes.plot(history["epoch"], history[column], label=label(run.setting), **style)
+    axes.set(xlabel="epoch", **texts)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return axes
 
@@ -94,8 +151,9 @@ def curves(table: pd.DataFrame, split: str, levels: dict[str, float] | None = No
     axes = _over_epochs(table, split, ylabel="perplexity", title=f"{title} perplexity of all runs")
     for (name, level), style in zip((levels or {}).items(), (":", "-."), strict=False):
         axes.axhline(level, ls=style, color="grey", label=name)
-    _perplexity_axis(axes)
-    axes.legend(title=None)
+    axes.set_yscale("log")
+    plain_ticks(axes.yaxis)
+    axes.legend()
     return axes.figure
 
 
@@ -104,7 +162,7 @@ def gap(table: pd.DataFrame) -> Figure:
     text = {"ylabel": "valid / train perplexity", "title": "Generalisation gap"}
     axes = _over_epochs(table, "gap", **text)
     axes.axhline(1, color="grey", lw=0.8)
-    axes.legend(title=None)
+    axes.legend()
     return axes.figure
 
 
@@ -121,8 +179,8 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     losses = [part["loss"] / part["tokens"] for part in parts]
     figure, axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")
     runs = [label(run.setting) for run in table["run"]]
-    for name, loss, marker in zip(runs, losses, "osXP", strict=False):
-        axes.plot(np.exp(loss - losses[0]), marker=marker, label=name)
+    for run, loss in zip(table["run"], losses, strict=True):
+        axes.plot(np.exp(loss - losses[0]), label=label(run.setting), **run_style(run.setting))
     ticks = [
         f"{name}\n{np.exp(loss):,.0f}"
         for name, loss in zip(parts[0]["bin"], losses[0], strict=True)
@@ -130,7 +188,7 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     axes.set_xticks(range(len(ticks)), ticks, fontsize=7)
     axes.set_xlabel(f"{BREAKDOWNS[kind]}; below, perplexity of {runs[0]}")
     axes.set_ylabel(f"perplexity over that of\n{runs[0]}")
-    figure.legend(loc="outside upper center", ncols=len(runs))
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
@@ -157,12 +215,16 @@ def trials(table: pd.DataFrame) -> Figure:
     """Validation perplexity of every trial, over each of the choices that were TRIAL_CHOICES."""
     size = {"figsize": (WIDTH, HEIGHT), "sharey": True, "layout": "constrained"}
     figure, axes = plt.subplots(1, len(TRIAL_CHOICES), **size)
-    model = table["cell"].map(lambda cell: CELLS[cell].title) + table["tied"].map(
-        {True: ", tied", False: ""}
-    )
-    named = table.assign(model=model).sort_values(["tied", "cell"], ascending=[True, False])
+    table = table.sort_values(["tied", "cell"], ascending=[True, False])
+    names = [
+        (c, t, CELLS[c].title + ", tied" * t)
+        for c, t in zip(table["cell"], table["tied"], strict=True)
+    ]
+    named = table.assign(model=[name for *_, name in names])
+    style = {"hue": "model", "palette": {name: colour(cell) for cell, _, name in names}}
+    style |= {"style": "model", "markers": {name: "X" if tied else "o" for _, tied, name in names}}
     for place, (field, name) in zip(axes, TRIAL_CHOICES.items(), strict=True):
-        sns.scatterplot(named, x=field, y="valid", hue="model", style="model", s=40, ax=place)
+        sns.scatterplot(named, x=field, y="valid", s=40, ax=place, **style)
         place.set(xlabel=name, ylabel="validation perplexity")
         place.get_legend().remove()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
@@ -185,6 +247,8 @@ def save_all(table: pd.DataFrame, folder: Path) -> None:
     save(gap(table), folder / "gap")
     for kind in BREAKDOWNS:
         save(breakdown(table, kind), folder / kind)
+    limits = common_limits(table)
     for run in table["run"]:
-        axes = convergence(run.setting, run.history, run.metrics.get("floor"))
+        floor = run.metrics.get("floor")
+        axes = convergence(run.setting, run.history, floor, limits=limits)
         save(axes.figure, folder / f"convergence-{run.setting.cell}-dropout{run.setting.dropout:g}")

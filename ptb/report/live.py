@@ -34,8 +34,8 @@ class Live:
 
     Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
     each epoch, and within the first; elsewhere a printed line an epoch, and the figure once, at the
-    end. Dashed is the published run of the same kind, where there is one. log, if given, gets each
-    row of the history as a tracker's (`ptb.training.tracking.track`).
+    end. Dash-dotted is the published run of the same kind, where there is one. log, if given, gets
+    each row of the history as a tracker's (`ptb.training.tracking.track`).
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Live:
         caption = f"Convergence of {figures.label(self.setting)}."
         if self.published:
             draw_published(axes, self.published, self.setting)
-            caption += " Dashed: validation perplexity of the published run nearest to it."
+            caption += " Dash-dotted: validation perplexity of the published run nearest to it."
         if not self.rows:
             parts, perplexities = zip(*self.running, strict=True)
             axes.plot(parts, perplexities, ".-", ms=3, color="grey", label="train, running")
@@ -138,7 +138,7 @@ def draw_published(axes, run: Run, setting: Setting) -> None:
     """The published run's validation perplexity; its rate of dropout where it is another."""
     other = f", dropout {run.setting.dropout:g}" if run.setting.dropout != setting.dropout else ""
     history = run.history
-    style = {"ls": "--", "lw": 1, "color": figures.SPLIT_COLOURS["valid"]}
+    style = {"ls": "-.", "lw": 1, "color": "0.4"}
     axes.plot(history["epoch"], history["valid"], label=f"valid, published run{other}", **style)
 
 

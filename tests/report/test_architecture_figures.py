@@ -118,3 +118,25 @@ def test_an_lstms_h_alone_is_dotted_beside_h_and_c(table):
     after = figures.flow(table).axes[1]
     assert holds(after, range(1, 36), [0.5] * 34 + [1.0])
     assert [line.get_linestyle() for line in after.get_lines()].count(":") == 1
+
+
+def test_a_runs_shade_and_marker_are_the_same_in_every_figure(table):
+    def style(axes, run):
+        (line,) = (x for x in axes.get_lines() if x.get_label().partition(":")[0] == run)
+        return line.get_color(), line.get_marker()
+
+    found = style(figures.learning(part(table, "3.2")).axes[0], "3.2a")
+    assert found == style(figures.grouped(table, "optimiser").axes[0], "3.2a")
+    assert found == style(figures.grouped(table, "cell").axes[1], "3.2a")
+    styles = [figures.run_style(row) for _, row in table.iterrows()]
+    assert len({(style["color"], style["marker"]) for style in styles}) == len(table)
+
+
+def test_nothing_reaches_beyond_a_figures_edges(table):
+    drawn = [figures.learning(part(table, number)) for number in EXPERIMENTS]
+    drawn += [figures.grouped(table, by) for by in figures.GROUP_TITLES]
+    for figure in [*drawn, figures.losses_by_step(table), figures.flow(table)]:
+        figure.draw_without_rendering()
+        (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+        assert left >= 0 and bottom >= 0
+        assert right <= figure.get_figwidth() and top <= figure.get_figheight()

@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from test_tables import make_run, make_table
+from test_tables import PERPLEXITIES, make_run, make_table
 
 from ptb.report import figures
 
@@ -56,6 +56,41 @@ def test_gap_is_valid_over_train(tmp_path):
     axes = figures.gap(make_table(tmp_path)).axes[0]
     data = [line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) == 3]
     assert any(np.isclose(y[1], 120 / 60) for y in data)
+
+
+def all_figures(table):
+    drawn = [figures.overview(table), figures.curves(table, "train"), figures.gap(table)]
+    drawn.append(figures.curves(table, "valid", {"5-gram with a cache": 60.0}))
+    return drawn + [figures.breakdown(table, kind) for kind in figures.BREAKDOWNS]
+
+
+def test_nothing_reaches_beyond_a_figures_edges(tmp_path):
+    for figure in all_figures(make_table(tmp_path)):
+        figure.draw_without_rendering()
+        (left, bottom), (right, top) = figure.get_tightbbox().get_points()
+        assert left >= 0 and bottom >= 0
+        assert right <= figure.get_figwidth() and top <= figure.get_figheight()
+
+
+def test_the_hue_is_the_cells_and_dashes_are_dropout(tmp_path):
+    for figure in all_figures(make_table(tmp_path))[1:]:
+        drawn = lines(figure.axes[0])
+        for name, style in (("no dropout", "-"), ("dropout 0.3", "--")):
+            lstm, gru = drawn[f"LSTM, {name}"], drawn[f"GRU, {name}"]
+            assert lstm.get_linestyle() == gru.get_linestyle() == style
+            assert lstm.get_color() == figures.colour("lstm") != gru.get_color()
+
+
+def test_convergence_plots_are_compared_on_axes_of_one_range(tmp_path):
+    perplexities = PERPLEXITIES | {("gru", 0.3): (45.0, 101.0, 99.0)}
+    table = make_table(tmp_path, perplexities)
+    axes = figures.overview(table).axes
+    assert len({(place.get_xlim(), place.get_ylim()) for place in axes}) == 1
+    low, high = axes[0].get_ylim()
+    values = [line.get_ydata() for place in axes for line in place.get_lines()]
+    assert low < min(map(min, values)) and max(map(max, values)) < high
+    shown = [tick for tick in axes[0].get_yticks() if low < tick < high]
+    assert sum(tick < 100 for tick in shown) >= 2
 
 
 def test_save_all_writes_each_figure_twice(tmp_path):
