@@ -1,6 +1,7 @@
 """How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts."""
 
 import inspect
+import re
 import textwrap
 from base64 import b64encode
 from collections.abc import Iterable
@@ -31,6 +32,10 @@ class Table:
             columns = list(frame.columns) or [""]
             frame = pd.DataFrame([["no rows"] + [""] * (len(columns) - 1)], columns=columns)
         styler = frame.style.hide(axis="index").format(escape).format_index(escape, axis=1)
+        places = [n for n in range(frame.shape[1]) if not are_numbers(frame.iloc[:, n])]
+        texts = ", ".join(f"th.col{n}, td.col{n}" for n in places)
+        if texts:  # JupyterLab's own style has every column to the right
+            styler.set_table_styles([{"selector": texts, "props": "text-align: left"}])
         rows = pd.IndexSlice[frame.index[self.bold], :]
         return styler.map(lambda value: css, subset=rows) if self.bold else styler
 
@@ -41,12 +46,29 @@ class Table:
         return f"<p>{as_it_is(self.caption)}</p>\n{styler.to_html()}"
 
     def _repr_latex_(self) -> str:
-        return self._styled("textbf:--rwrap", latex).to_latex(
-            hrules=True, caption=latex(self.caption), label=self.label, position_float="centering"
+        styler = self._styled("textbf:--rwrap", latex)
+        styler.set_table_styles([], overwrite=True)  # those of HTML
+        columns = [styler.data.iloc[:, n] for n in range(styler.data.shape[1])]
+        return styler.to_latex(
+            hrules=True,
+            column_format="".join("r" if are_numbers(column) else "l" for column in columns),
+            caption=latex(self.caption),
+            label=self.label,
+            position_float="centering",
         )
 
     def __repr__(self) -> str:
         return f"{self.caption}\n{self.frame.to_string(index=False)}"
+
+
+_NUMBER = r"\d[\d.,]*(?:e[-−+]?\d+)?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+|\bof\b|[-+−±·/()%*‡–∞\s]"
+
+
+def are_numbers(column: Iterable[str]) -> bool:
+    """Whether a table has the column to the right: numbers, "5 of 13", "1.4 ± 0.2", dashes."""
+    texts = [str(text) for text in column]
+    numbers = all(re.sub(_NUMBER, "", text) == "" for text in texts)
+    return numbers and any(re.search(r"\d", text) for text in texts)
 
 
 def table(frame: pd.DataFrame, caption: str, label: str, bold: Iterable[int] = ()) -> Table:

@@ -1,6 +1,7 @@
 -- From notebook to paper: LaTeX inside Markdown, captions, references and headings.
 
 local NUMBERED = {Figure = true, Table = true, Section = true, Equation = true}
+local KINDS = {['fig:'] = 'Figure', ['tab:'] = 'Table'}
 local TOKENS = {['<unk>'] = true, ['<eos>'] = true}  -- words of the corpus, not HTML
 local COMMANDS = {
   ['\\newpage'] = '#pagebreak(weak: true)',
@@ -8,11 +9,15 @@ local COMMANDS = {
 }
 local LONG_TABLE = 30  -- rows; a longer table may break across pages
 local WIDE_TABLE = 10  -- columns; a wider table has smaller letters and gaps
-local BREAKABLE = '#show figure: set block(breakable: true)\n'
+local BREAKABLE = '#show figure: set block(breakable: true)\n#set figure(placement: none)\n'
 local SMALL = '#set table(inset: (x: 3pt, y: 4pt))\n#show table: set text(size: 0.85em)\n'
 
 local function typst(text)
   return pandoc.RawBlock('typst', text)
+end
+
+local function typst_inline(text)
+  return pandoc.RawInline('typst', text)
 end
 
 local function reference(label)
@@ -104,11 +109,57 @@ local function captioned(div)
   return div.content
 end
 
+-- what a number lacks of the decimals of its column, unseen behind it: the points are aligned
+local function align_decimals(table)
+  local rows = table.bodies[1].body
+  for column, spec in ipairs(table.colspecs) do
+    local lacking, most = {}, 0
+    for row = 1, spec[1] == 'AlignRight' and #rows or 0 do
+      local text = pandoc.utils.stringify(rows[row].cells[column].contents):gsub('−', '-')
+      local point, decimals = text:match('^[-+]?[%d,]+(%.?)(%d*)$')
+      if point then
+        lacking[row] = {point = point, decimals = #decimals}
+        most = math.max(most, #decimals)
+      end
+    end
+    for row, number in pairs(lacking) do
+      local padding = (number.point == '' and '.' or '') .. ('0'):rep(most - number.decimals)
+      if number.decimals < most then
+        rows[row].cells[column].contents[1].content:insert(typst_inline('#hide[' .. padding .. ']'))
+      end
+    end
+  end
+end
+
 local function fitted(table)
+  align_decimals(table)
   local rules = #table.bodies[1].body > LONG_TABLE and BREAKABLE or ''
   if #table.colspecs > WIDE_TABLE then rules = rules .. SMALL end
-  if rules == '' then return end
+  if rules == '' then return table end
   return {typst('#[' .. rules), table, typst(']')}
+end
+
+-- no line that ends in a colon, and no bold lead-in, is the last on its page
+local function kept_with_next(inlines)
+  local text = pandoc.utils.stringify(inlines)
+  if not text:match(':%s*$') and not (#inlines == 1 and inlines[1].t == 'Strong') then
+    return {pandoc.Para(inlines)}
+  end
+  return {typst('#keep-with-next['), pandoc.Para(inlines), typst(']')}
+end
+
+local function keep_with_next(para)
+  local blocks, line = pandoc.Blocks {}, pandoc.Inlines {}
+  for _, inline in ipairs(para.content) do
+    local formula = inline.t == 'Math' and inline.mathtype == 'DisplayMath'
+    if formula and pandoc.utils.stringify(line):match(':%s*$') then
+      blocks:extend(kept_with_next(line))
+      line = pandoc.Inlines {}
+    end
+    line:insert(inline)
+  end
+  blocks:extend(kept_with_next(line))
+  return blocks
 end
 
 local function centred_image(para)
@@ -143,12 +194,17 @@ local function formula(math)
   return pandoc.RawInline('typst', to_typst(math) .. label)
 end
 
--- [](#fig:x) is the number, [Figure](#fig:x) reads "Figure 1"
+-- [](#fig:x) is the number, [Figure](#fig:x) reads "Figure 1", [curves](#fig:x) "curves (Figure 1)"
 local function numbered_link(link)
   local text, label = pandoc.utils.stringify(link), link.target:match('^#(.+)')
   if not label or link.attributes.reference then return end
   if text == '' then return reference(label) end
   if NUMBERED[text] then return {text .. '\u{a0}', reference(label)} end
+  local kind = KINDS[label:match('^%a+:')]
+  if kind then
+    link.content:extend {pandoc.Space(), '(' .. kind .. '\u{a0}', reference(label), ')'}
+    return link.content
+  end
 end
 
 -- pandoc's own escapes miss what is a sign at the start of a table's cell: / = + - 1. [
@@ -166,6 +222,7 @@ local function promote_headings(doc)
         return {}
       end
       header.level = math.max(1, header.level - 1)
+      if pandoc.utils.stringify(header) == 'References' then header.classes:insert('unnumbered') end
       return header
     end,
   }
@@ -176,6 +233,7 @@ end
 return {
   {Inlines = tie},
   {RawBlock = raw_block, RawInline = raw_inline, Math = inline_math},
+  {Para = keep_with_next},
   {Div = captioned, Math = formula, Link = numbered_link},
   {Table = fitted, Para = centred_image},
   {Pandoc = promote_headings},
