@@ -153,7 +153,7 @@ def curves(table: pd.DataFrame, split: str, levels: dict[str, float] | None = No
         axes.axhline(level, ls=style, color="grey", label=name)
     axes.set_yscale("log")
     plain_ticks(axes.yaxis)
-    axes.legend()
+    axes.legend(ncols=2)  # of few lines: it hides no level
     return axes.figure
 
 

@@ -213,7 +213,7 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
         beside=[_beside(row) for row in table.to_dict("records")],
     )
     frame = pd.concat([choices, numbers], axis=1)
-    return frame.map(choice)
+    return frame.map(choice).rename(columns=lambda name: name.replace("_", " "))
 
 
 def _beside(row: dict) -> str:

@@ -210,3 +210,91 @@ def test_html_keeps_its_stock_template(tmp_path):
     notebook = write(tmp_path / "plain.ipynb", [new_code_cell("1 + 1")])
     assert export(notebook, to="html").returncode == 0
     assert "jp-Notebook" in notebook.with_suffix(".html").read_text(encoding="utf8")
+
+
+# ---------------------------------------------------------------- as print
+TOP, FOOT = 2.7 / 29.7, 2.7 / 29.7  # the margins of paper.typ, as shares of the page
+
+
+def blank_feet(path):
+    """For each page but the last, the share of the text's height that is blank at its foot.
+
+    By the lowest line of text but the page's number; a figure ends with its caption.
+    """
+    found = []
+    for page in PdfReader(path).pages[:-1]:
+        page["/Resources"].pop("/XObject", None)  # figures, which have coordinates of their own
+        height, lines = float(page.mediabox.height), []
+
+        def see(text, outer, inner, font, size, lines=lines):
+            if text.strip():
+                lines.append(inner[4] * outer[1] + inner[5] * outer[3] + outer[5])
+
+        page.extract_text(visitor_text=see)
+        lowest = min(y for y in lines if y > 0.8 * FOOT * height)
+        found.append((lowest / height - FOOT) / (1 - TOP - FOOT))
+    return found
+
+
+FIGURES = """
+import matplotlib.pyplot as plt
+for n in range(5):
+    figure, axes = plt.subplots(figsize=(6, 4.6))
+    display(figure, metadata={"caption": f"Number {n}.", "label": f"fig:{n}"})
+    plt.close(figure)
+"""
+
+
+def test_figures_move_so_that_no_page_loses_a_fifth(tmp_path):
+    text = "\n\n".join(["All work and no play. " * 25] * 18)
+    cells = [new_code_cell(FIGURES), new_markdown_cell(f"## Text\n\nSee [it](#fig:3).\n\n{text}")]
+    notebook = write(tmp_path / "tall.ipynb", cells, **PAPER)
+    assert export(notebook, options=["--execute"]).returncode == 0
+    feet = blank_feet(notebook.with_suffix(".pdf"))
+    assert len(feet) >= 3 and max(feet) < 0.2
+    found = text_of(notebook)
+    places = [found.index(f"Figure {n}: Number {n - 1}.") for n in range(1, 6)]
+    assert places == sorted(places) and "See it (Figure 4)." in found
+
+
+@pytest.mark.parametrize("end", ["## A heading", "A colon:", "**Lead.**", "A formula:\n$$x$$"])
+def test_nothing_that_announces_is_the_last_on_its_page(tmp_path, end):
+    """Whatever the number of lines before it, each number on a new page."""
+    pieces = []
+    for count in range(26, 46):
+        before = "\n\n".join(["Line."] * count)
+        pieces.append(f"{before}\n\n{end}\n\nFOLLOWS and ends.\n\n\\newpage\n\n")
+    notebook = write(tmp_path / "ends.ipynb", [new_markdown_cell("".join(pieces))], title="T")
+    assert export(notebook).returncode == 0
+    announced = end.split("\n")[0].strip("#* ")
+    pages = [page.extract_text() for page in PdfReader(notebook.with_suffix(".pdf")).pages]
+    after = [page.split(announced)[1] for page in pages if announced in page]
+    assert len(after) == 20 and len(pages) > 22  # of some the end is on a second page
+    assert all(text.strip(" \n0123456789") for text in after)
+
+
+def test_references_are_a_section_without_a_number(tmp_path):
+    cells = [new_markdown_cell("## Theory\n\nText.\n\n## References\n\n- A book")]
+    notebook = write(tmp_path / "book.ipynb", cells, title="T")
+    assert export(notebook).returncode == 0
+    assert "1 Theory Text. References" in text_of(notebook)
+
+
+def test_columns_of_numbers_have_their_points_below_each_other(tmp_path):
+    code = """
+import pandas as pd
+from ptb.report.display import table
+columns = {"name": ["a 1", "b"], "rate": ["0.35", "12.5"], "valid": ["9.1 / 8.25", "7 (+1.5%)"]}
+table(pd.DataFrame(columns), "Numbers.", "tab:n")
+"""
+    notebook = write(tmp_path / "numbers.ipynb", [new_code_cell(code)], title="T")
+    assert export(notebook, options=["--execute", "--no-input"]).returncode == 0
+    ends = {}
+
+    def see(text, outer, inner, font, size):
+        ends[text.strip()] = inner[4] * outer[0] + outer[4]
+
+    PdfReader(notebook.with_suffix(".pdf")).pages[0].extract_text(visitor_text=see)
+    digit = (ends["12.5"] - ends["0.35"]) / -1  # one more digit before the point
+    assert 3 < digit < 7
+    assert "(+1.5%)" in text_of(notebook) and text_of(notebook).count("%") == 1

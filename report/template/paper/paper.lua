@@ -3,14 +3,15 @@
 local NUMBERED = {Figure = true, Table = true, Section = true, Equation = true}
 local KINDS = {['fig:'] = 'Figure', ['tab:'] = 'Table'}
 local TOKENS = {['<unk>'] = true, ['<eos>'] = true}  -- words of the corpus, not HTML
-local COMMANDS = {
-  ['\\newpage'] = '#pagebreak(weak: true)',
-  ['\\appendix'] = '#counter(heading).update(0)\n#set heading(numbering: "A.1")',
-}
-local LONG_TABLE = 30  -- rows; a longer table may break across pages
+local LONG_TABLE = 30  -- rows; a longer table stays where it is and may break across pages
 local WIDE_TABLE = 10  -- columns; a wider table has smaller letters and gaps
 local BREAKABLE = '#show figure: set block(breakable: true)\n#set figure(placement: none)\n'
-local SMALL = '#set table(inset: (x: 3pt, y: 4pt))\n#show table: set text(size: 0.85em)\n'
+local COMMANDS = {
+  ['\\newpage'] = '#pagebreak(weak: true)',
+  -- an appendix is tables and little else: they stay below their headings
+  ['\\appendix'] = '#counter(heading).update(0)\n#set heading(numbering: "A.1")\n' .. BREAKABLE,
+}
+local SMALL = '#set table(inset: (x: 2.2pt, y: 4pt))\n#show table: set text(size: 0.8em)\n'
 
 local function typst(text)
   return pandoc.RawBlock('typst', text)
@@ -109,30 +110,38 @@ local function captioned(div)
   return div.content
 end
 
--- what a number lacks of the decimals of its column, unseen behind it: the points are aligned
-local function align_decimals(table)
+local function decimals(text)
+  return (text:gsub('−', '-'):match('^[-+]?[%d,]+(%.?%d*)$'))
+end
+
+local function suffix(text)  -- a bracket, or the mark of a run that was stopped
+  return text:match(' %b()$') or text:match('‡$')
+end
+
+-- in a column of numbers, what one lacks of the longest decimals or suffix stands unseen behind it
+local function align_numbers(table)
   local rows = table.bodies[1].body
   for column, spec in ipairs(table.colspecs) do
-    local lacking, most = {}, 0
-    for row = 1, spec[1] == 'AlignRight' and #rows or 0 do
-      local text = pandoc.utils.stringify(rows[row].cells[column].contents):gsub('−', '-')
-      local point, decimals = text:match('^[-+]?[%d,]+(%.?)(%d*)$')
-      if point then
-        lacking[row] = {point = point, decimals = #decimals}
-        most = math.max(most, #decimals)
+    for _, tail in ipairs(spec[1] == 'AlignRight' and {decimals, suffix} or {}) do
+      local texts, longest = {}, ''
+      for n, row in ipairs(rows) do
+        texts[n] = pandoc.utils.stringify(row.cells[column].contents)
+        local own = tail(texts[n]) or ''
+        if #own > #longest then longest = own end
       end
-    end
-    for row, number in pairs(lacking) do
-      local padding = (number.point == '' and '.' or '') .. ('0'):rep(most - number.decimals)
-      if number.decimals < most then
-        rows[row].cells[column].contents[1].content:insert(typst_inline('#hide[' .. padding .. ']'))
+      for n, text in ipairs(texts) do
+        local own = tail(text) or tail == suffix and text:match('%d') and ''
+        if own and (tail == decimals or own == '') and #own < #longest then
+          local unseen = typst_inline('#hide[' .. longest:sub(#own + 1) .. ']')
+          rows[n].cells[column].contents[1].content:insert(unseen)
+        end
       end
     end
   end
 end
 
 local function fitted(table)
-  align_decimals(table)
+  align_numbers(table)
   local rules = #table.bodies[1].body > LONG_TABLE and BREAKABLE or ''
   if #table.colspecs > WIDE_TABLE then rules = rules .. SMALL end
   if rules == '' then return table end
