@@ -4,11 +4,13 @@ local NUMBERED = {Figure = true, Table = true, Section = true, Equation = true}
 local KINDS = {['fig:'] = 'Figure', ['tab:'] = 'Table'}
 local TOKENS = {['<unk>'] = true, ['<eos>'] = true}  -- words of the corpus, not HTML
 local LONG_TABLE = 30  -- rows; a longer table stays where it is and may break across pages
+local SHORT_TABLE = 8  -- rows; a shorter table never breaks but moves, in an appendix too
 local WIDE_TABLE = 10  -- columns; a wider table has smaller letters and gaps
 local BREAKABLE = '#show figure: set block(breakable: true)\n#set figure(placement: none)\n'
+local WHOLE = '#show figure: set block(breakable: false)\n#set figure(placement: floating)\n'
 local COMMANDS = {
   ['\\newpage'] = '#pagebreak(weak: true)',
-  -- an appendix is tables and little else: they stay below their headings
+  -- an appendix is tables and little else: they stay below their headings and may break
   ['\\appendix'] = '#counter(heading).update(0)\n#set heading(numbering: "A.1")\n' .. BREAKABLE,
 }
 local SMALL = '#set table(inset: (x: 2.2pt, y: 4pt))\n#show table: set text(size: 0.8em)\n'
@@ -142,7 +144,8 @@ end
 
 local function fitted(table)
   align_numbers(table)
-  local rules = #table.bodies[1].body > LONG_TABLE and BREAKABLE or ''
+  local rows = #table.bodies[1].body
+  local rules = rows > LONG_TABLE and BREAKABLE or rows < SHORT_TABLE and WHOLE or ''
   if #table.colspecs > WIDE_TABLE then rules = rules .. SMALL end
   if rules == '' then return table end
   return {typst('#[' .. rules), table, typst(']')}
