@@ -175,3 +175,20 @@ def test_an_empty_table_says_so():
 )
 def test_a_setting_is_shown_as_one_writes_it(value, shown):
     assert choice(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("texts", "right"),
+    [
+        (["0.35", "12.5", "–"], True),
+        (["1,204", "−3.1", "10⁻⁵", "2·10⁻⁴", "3e-05"], True),
+        (["112.4 / 109.4 (7.9)", "5 of 13", "1.4 ± 0.2", "9/20‡", "13.8%"], True),
+        (["3.1d", "3.1e"], False),
+        (["125: yes", "100: no"], False),
+        (["–", ""], False),
+    ],
+)
+def test_columns_of_numbers_are_to_the_right(texts, right):
+    table = Table(pd.DataFrame({"name": ["a"] * len(texts), "x": texts}), "caption", "tab:t")
+    assert (r"\begin{tabular}{lr}" in table._repr_latex_()) is right
+    assert ("td.col1 {\n  text-align: left" in table._repr_html_()) is not right
