@@ -257,6 +257,11 @@ def test_figures_move_so_that_no_page_loses_a_fifth(tmp_path):
     assert places == sorted(places) and "See it (Figure 4)." in found
 
 
+@pytest.mark.parametrize("name", ["report", "architectures"])
+def test_no_page_of_the_published_reports_loses_a_fifth(name):
+    assert max(blank_feet(ROOT / "report" / f"{name}.pdf")) < 0.2
+
+
 @pytest.mark.parametrize("end", ["## A heading", "A colon:", "**Lead.**", "A formula:\n$$x$$"])
 def test_nothing_that_announces_is_the_last_on_its_page(tmp_path, end):
     """Whatever the number of lines before it, each number on a new page."""
