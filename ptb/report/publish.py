@@ -12,7 +12,7 @@ import pandas as pd
 import papermill
 
 from ptb.errors import StudyError
-from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS
+from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS, relative
 from ptb.recipes import recipe
 from ptb.report import benchmark, figures
 from ptb.report.architecture_runs import experiments, largest
@@ -53,6 +53,7 @@ def check_converters() -> None:
 def make_pdf(study: Path, name: str) -> Path:
     """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
     executed = study / name
+    print(f"executing {name} for {relative(study)}, then making its PDF", flush=True)
     papermill.execute_notebook(
         NOTEBOOKS / name,
         executed,

@@ -106,7 +106,7 @@ def _failure(future: Future, setting: Setting, run: Run) -> str | None:
 
 
 def _watch(futures: dict[Future, Setting], folder: Path) -> dict[Setting, str]:
-    """Prints each new row of each run's history until all have ended; returns what failed."""
+    """Prints each new row of each run's history, and each run's end; returns what failed."""
     runs = {setting: Run(folder / setting.name) for setting in futures.values()}
     seen = {setting: len(_rows(run)) for setting, run in runs.items()}
     waiting, failed = set(futures), {}
@@ -120,7 +120,11 @@ def _watch(futures: dict[Future, Setting], folder: Path) -> dict[Setting, str]:
             rows = _rows(run)
             for row in rows[seen[setting] :]:
                 print(epoch_line(setting, row), flush=True)
+                if row["epoch"] == setting.epochs:
+                    print(f"{setting.name}: measuring the saved weights", flush=True)
             seen[setting] = len(rows)
+        for setting in (futures[future] for future in ended):
+            print(f"{setting.name}: {'failed' if setting in failed else 'done'}", flush=True)
     return failed
 
 

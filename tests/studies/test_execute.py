@@ -53,12 +53,14 @@ def faked(monkeypatch):
     return calls
 
 
-def test_every_epoch_gets_a_line(faked, tmp_path, capsys):
+def test_every_epoch_and_what_follows_gets_a_line(faked, tmp_path, capsys):
     assert study.run_study([TINY], tmp_path, ThreadPoolExecutor(1)) == []
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [
         f"{TINY.name}: epoch 1/2",
         f"{TINY.name}: epoch 2/2",
+        f"{TINY.name}: measuring the saved weights",
+        f"{TINY.name}: done",
     ]
 
 
