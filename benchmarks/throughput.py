@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -170,15 +171,19 @@ def peak_mb() -> float:
 
 
 def training_memory(cell: str) -> dict:
-    """Megabytes of one training process, averaging on: at its peak, and grown over 100 steps."""
+    """Megabytes of one training process, averaging on: at its peak, and its late growth."""
     torch.set_num_threads(1)
-    ours, cut, resident = Ours(cell, average=0.99), batches(10), []
-    for n in range(200):
-        ours.step(*cut[n % 10])
+    ours, cut, resident = Ours(cell, average=0.99), cycle(batches(10)), []
+
+    def step() -> None:
+        ours.step(*next(cut))
         resident.append(resident_mb())
-    # lowest of 50 steps: the allocator gives the logits' 28 MB back and takes them again
-    growth = min(resident[-50:]) - min(resident[50:100])
-    return {"cell": cell, "peak_mb": peak_mb(), "growth_mb": growth}
+
+    repeat(step, 3 * SHORT)
+    # lowest of many steps: the allocator gives the logits' 28 MB back and takes them again
+    quarter = max(1, len(resident) // 4)
+    growth = min(resident[-quarter:]) - min(resident[quarter : 2 * quarter])
+    return {"cell": cell, "steps": len(resident), "peak_mb": peak_mb(), "growth_mb": growth}
 
 
 def evaluation_memory(cell: str) -> dict:
@@ -241,7 +246,7 @@ def plan(quick: bool) -> list[tuple[str, int, Callable]]:
     rows += [("evaluation", 18, lambda p=p: evaluation(*p)) for p in pairs]
     rows += [("side_by_side", 35, lambda c=c: side_by_side(c)) for c in CELLS]
     rows.append(("long_text", 30, lambda: afresh(long_text, 100)))
-    rows += [("training_memory", 30, lambda c=c: afresh(training_memory, c)) for c in CELLS]
+    rows += [("training_memory", 35, lambda c=c: afresh(training_memory, c)) for c in CELLS]
     rows += [("evaluation_memory", 18, lambda c=c: afresh(evaluation_memory, c)) for c in CELLS]
     return [*rows, ("start_up", 20, start_up_row)]
 
