@@ -71,7 +71,7 @@ def compare(share: float, cell: str, threads: int, device: str, precision: str) 
 
     a_round()  # warms up
     rounds, end = [], time.perf_counter() + share
-    while len(rounds) < 3 or time.perf_counter() < end:
+    while not rounds or time.perf_counter() < end:
         rounds.append(a_round())
     medians = {name: statistics.median(took[name] for took in rounds) for name in kinds}
     return {
