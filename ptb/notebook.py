@@ -25,6 +25,7 @@ from ptb.paths import RECORDS, RUNS, expanded, relative
 from ptb.recipes import FOUR, recipe
 from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
+from ptb.runs.files import WEIGHTS
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, four_settings, gather, left_out
 from ptb.setting import FIELDS, Setting, check_number, check_text
@@ -187,7 +188,8 @@ def _meant_run(run: str) -> str:
     runs = [
         run for root in (RECORDS, RUNS) for study in root.glob("*/") for run in find_runs(study)
     ]
-    folders = {found.folder.name: found.folder for found in runs}
+    # of most published runs the weights are left out
+    folders = {run.folder.name: run.folder for run in runs if (run.folder / WEIGHTS).exists()}
     close = get_close_matches(Path(run).name, folders, n=1)
     return f"; did you mean {os.path.relpath(folders[close[0]])!r}?" if close else ""
 

@@ -214,7 +214,8 @@ local function numbered_link(link)
   if NUMBERED[text] then return {text .. '\u{a0}', reference(label)} end
   local kind = KINDS[label:match('^%a+:')]
   if kind then
-    link.content:extend {pandoc.Space(), '(' .. kind .. '\u{a0}', reference(label), ')'}
+    local typst = string.format('#in-brackets("%s", "%s");', kind, label)
+    link.content:insert(pandoc.RawInline('typst', typst))
     return link.content
   end
 end
