@@ -10,10 +10,9 @@ import pandas as pd
 from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.errors import RunError
 from ptb.models.language_model import count_parameters
-from ptb.models.precision import TORCHS
 from ptb.runs.files import ADAPTED, JUDGED, WEIGHTS, parse_json, sha256
 from ptb.runs.run import Run
-from ptb.setting import Setting
+from ptb.setting import CHOICES, Setting
 
 
 # ---------------------------------------------------------------- types, as JSON Schema has them
@@ -45,7 +44,7 @@ PLACE = _object(
     python=TEXT, torch=TEXT, platform=TEXT, processor=TEXT, threads=COUNT,
     commit={"type": ["string", "null"]}, papermill={"type": ["string", "null"]},
 )  # fmt: skip
-PLACE["properties"]["precision"] = {"enum": list(TORCHS)}  # older records have none
+PLACE["properties"]["precision"] = {"enum": list(CHOICES["precision"])}  # older records have none
 
 ALWAYS = {"parameters": COUNT, "types": COUNT, "floor": OF_SPLITS}  # in all metrics
 DIVERGED = _object(status={"const": "diverged"}, reason=TEXT, best_epoch={"type": "null"}, **ALWAYS)

@@ -76,7 +76,7 @@ class PlainSGD:
     """
 
     def __init__(self, parameters: list[Tensor], lr: float):
-        self.parameters, self.state = parameters, {}
+        self.parameters = parameters
         places = list(range(len(parameters)))
         self.param_groups = [{"lr": lr, "momentum": 0, "weight_decay": 0, "params": places}]
 
@@ -91,7 +91,7 @@ class PlainSGD:
 
     def state_dict(self) -> dict:
         """As torch's, whose checkpoints of earlier versions can be gone on from."""
-        return {"state": self.state, "param_groups": self.param_groups}
+        return {"state": {}, "param_groups": self.param_groups}
 
     def load_state_dict(self, state: dict) -> None:
         """Nothing: it has no moments, and the rate is set before each step."""
