@@ -4,12 +4,12 @@ BIN := .venv/bin
 
 .PHONY: setup demo study records report architectures demo-architectures publish copies site student lab test \
 	test-browser test-kit test-package torture bench bench-reading
-setup: .venv/installed
+setup: .venv/installed  ## UV=1 installs by uv
 
 .venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/* notebooks/*.ipynb)
 	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit('Python 3.11 or newer is needed, this is %d.%d: make setup PYTHON=python3.12' % v[:2])"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
+	$(if $(UV),uv pip install --python .venv,$(BIN)/python -m pip install --disable-pip-version-check) --requirement requirements.txt
 	@touch $@
 
 demo: setup  ## four small runs on the embedded corpus, then their report
