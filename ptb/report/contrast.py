@@ -36,6 +36,10 @@ class Contrast:
             self.mean, self.low, self.high = found.percent()
 
     def __str__(self) -> str:
+        if not self.analyses:
+            return "not measured"
+        if math.isnan(self.low):
+            return f"{signed(self.mean, '+.1f')}% (without an interval)"
         mean, low, high = (f"{signed(v, '+.1f')}%" for v in (self.mean, self.low, self.high))
         return f"{mean} (95% interval {low} to {high})"
 

@@ -22,6 +22,7 @@ def test_a_missing_setting_is_a_row_of_nothing(tmp_path):
     missing, there = four.loc["lstm", True], four.loc["gru", True]
     contrast = Contrast(missing, there)
     assert math.isnan(contrast.mean) and contrast.by("frequency").isna().all()
+    assert str(contrast) == "not measured"
     assert after(missing, 1).isna().all()
 
 
@@ -62,6 +63,7 @@ def test_a_short_text_has_no_interval_and_the_report_says_why(tmp_path, count, s
     contrast = Contrast(table.iloc[0], table.iloc[1])
     assert contrast.mean == 0 and math.isnan(contrast.low) and math.isnan(contrast.high)
     assert contrast.by("position").isna().all()
+    assert str(contrast) == "+0.0% (without an interval)"
 
 
 def test_a_history_after_an_epoch_has_its_gap(tmp_path):

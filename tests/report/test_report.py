@@ -59,6 +59,7 @@ def test_own_runs_are_told_what_holds_of_them_alone(claimed, tmp_path):
     before = " ".join(claimed(make_table(tmp_path / "before"), published=False))
     after = " ".join(claimed(make_table(tmp_path / "after", harmed), published=False))
     assert "lowers test perplexity: −18.1%" in before and "lowers test" not in after
+    assert "beside that without: +10.3% (95% interval " in after  # no lead-in stands alone
     assert "is not the last" in before  # the best epoch is the second of three
     assert "The second GRU" not in before  # the repository's other studies
     assert "nan" not in before + after
@@ -69,4 +70,5 @@ def test_an_incomplete_study_is_told_nothing_of_what_is_missing(claimed, tmp_pat
     some = dict(list(PERPLEXITIES.items())[:count])
     said = " ".join(claimed(make_table(tmp_path, some), published=False))
     assert "nan" not in said and "All four" not in said
-    assert ("lowers test perplexity: " in said) is False
+    assert "lowers test perplexity: " not in said
+    assert "With dropout, the GRU's test perplexity beside the LSTM's: not measured." in said
