@@ -37,7 +37,7 @@ from ptb.errors import CorpusError
 from ptb.evaluation.perplexity import measure
 from ptb.models.precision import rounds_to_bfloat16, use_precision
 from ptb.paths import ROOT, relative
-from ptb.report.benchmark import BENCHMARK, machine_name, write_benchmark
+from ptb.report.benchmark import BENCHMARK, write_benchmark
 from ptb.report.publish import write_tables
 from ptb.runs.environment import environment
 
@@ -261,7 +261,7 @@ def line(table: str, row: dict) -> str:
 def main() -> None:
     quick = bool(os.environ.get("QUICK"))
     rows, found = plan(quick), {}
-    print(f"{machine_name()}: tokens a second, T = {T}, B = {B}, {V:,} words")
+    print(f"{environment()['processor']}: tokens a second, T = {T}, B = {B}, {V:,} words")
     layout = "{desc} {percentage:3.0f}% |{bar}| about {remaining} left"
     with tqdm(total=sum(expected for _, expected, _ in rows), bar_format=layout) as bar:
         for table, expected, measured in rows:
@@ -271,7 +271,7 @@ def main() -> None:
                 tqdm.write(line(table, row))
             bar.update(expected)
     if not quick:
-        about = {"machine": machine_name(), "measured": date.today().isoformat()}
+        about = {"machine": environment()["processor"], "measured": date.today().isoformat()}
         about |= {"source": "make bench", "environment": environment()}
         if torch.cuda.is_available():
             about["gpu"] = torch.cuda.get_device_name()

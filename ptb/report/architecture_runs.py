@@ -15,8 +15,8 @@ from ptb.runs.table import find_runs, gather
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
-# Of a study: what its runs' seconds depend on, and a precision of products that was chosen outside
-# the setting, which older records do not say.
+# Of a study: what its runs' seconds depend on, in words that take the place of the recorded device,
+# and a precision of products that was chosen outside the setting, which older records do not say.
 NOTES = "notes.csv"
 
 
@@ -66,13 +66,12 @@ def _stopped_runs(study: Path, finished: pd.DataFrame) -> pd.DataFrame:
 
 def _curve(row: pd.Series, notes: pd.DataFrame | None) -> dict:
     run, history, best = row["run"], row["run"].history, row["best_epoch"]
-    found = {"tag": tag(run.setting), "device": _device(run), "note": "", "unigram": math.nan}
+    found = {"tag": tag(run.setting), "device": _device(run), "unigram": math.nan}
     found["precision"] = row["precision"]
     if notes is not None and run.folder.name in notes.index:
         about = notes.loc[run.folder.name]
         if not run.done or about["device"] == found["device"]:  # else it was made anew elsewhere
-            found |= {"device": about["device"], "note": f"{about['device']}, {about['note']}"}
-            found["precision"] = about.get("precision", row["precision"])
+            found |= {"device": about["note"], "precision": about["precision"]}
     for when, epoch in (("best", best), ("end", len(history))):
         values = dict.fromkeys(history, math.nan) if pd.isna(best) else history.iloc[int(epoch) - 1]
         names = {"running": "train_running", "plain": "train", "valid": "valid", "at": "seconds"}

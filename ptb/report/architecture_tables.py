@@ -93,11 +93,10 @@ def results_caption(table: pd.DataFrame) -> str:
 
 
 def seconds_note(runs: pd.DataFrame) -> str:
-    """For captions: on what devices the runs' seconds were taken, where there are several."""
-    if runs["device"].nunique() < 2 and not runs["note"].any():
-        return ""
-    about = runs["note"].where(runs["note"] != "", runs["device"])
-    groups = runs.groupby(about, sort=False)["tag"].agg(", ".join)
+    """For captions: on what devices the runs' seconds were taken."""
+    if runs["device"].nunique() == 1:
+        return f" Seconds are those of {runs['device'].iloc[0]}."
+    groups = runs.groupby("device", sort=False)["tag"].agg(", ".join)
     said = "; ".join(f"{where}: {tags}" for where, tags in groups.items())
     return f" Seconds are to be compared on one device alone ({said})."
 

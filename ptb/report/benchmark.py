@@ -8,19 +8,12 @@ precision, tokens a second of the plain loop, of ours and of the products alone,
 import json
 
 import pandas as pd
-import torch
 
 from ptb.paths import ROOT
 from ptb.report.tables import markdown
-from ptb.runs.environment import environment
 from ptb.runs.files import write_json
 
 BENCHMARK = ROOT / "report" / "benchmark.json"
-
-
-def machine_name() -> str:
-    """The processor and its widest units: "AMD EPYC, AVX2"."""
-    return f"{environment()['processor']}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def read_machines() -> list[dict]:

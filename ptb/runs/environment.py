@@ -34,6 +34,12 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
+    """Its name and the widest units that torch uses: one name may be on several kinds of chips."""
+    name, units = _model_name(), torch.backends.cpu.get_cpu_capability()
+    return name if units == "DEFAULT" else f"{name}, {units}"
+
+
+def _model_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

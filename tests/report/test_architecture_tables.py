@@ -121,14 +121,15 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
         make_experiment(tmp_path, FULL[name], 200.0, device=device).folder.name
         for name, device in (("3.1b", "GPU"), ("3.1d", "cpu"))
     ]
-    lines = [f"{name},GPU,tf32,shared by two" for name in names]
+    lines = [f'{name},GPU,tf32,"GPU, shared by two"' for name in names]
     (tmp_path / "notes.csv").write_text("\n".join(["run,device,precision,note", *lines]))
     runs = records.experiments(tmp_path).set_index("tag")
-    assert runs.loc["3.1a", "note"] == runs.loc["3.1b", "note"] == "GPU, shared by two"
-    assert runs.loc["3.1d", "note"] == ""  # made anew on a CPU
+    assert runs.loc["3.1a", "device"] == runs.loc["3.1b", "device"] == "GPU, shared by two"
+    assert "shared" not in runs.loc["3.1d", "device"]  # made anew on a CPU
     said = tables.seconds_note(runs.reset_index())
     assert "GPU, shared by two: 3.1a, 3.1b)" in said and "thread: 3.1d;" in said
-    assert tables.seconds_note(make_study(tmp_path / "one")) == ""
+    alone = make_study(tmp_path / "one")
+    assert tables.seconds_note(alone) == f" Seconds are those of {alone['device'].iloc[0]}."
 
 
 def test_products_in_another_precision_have_a_column(tmp_path):

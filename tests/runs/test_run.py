@@ -117,6 +117,14 @@ def test_environment_can_be_written_as_json():
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
+@pytest.mark.parametrize(("units", "name"), [("AVX2", "AMD EPYC, AVX2"), ("DEFAULT", "AMD EPYC")])
+def test_a_processor_is_named_with_its_widest_units(monkeypatch, units, name):
+    """Chips of one name may differ by a factor of two."""
+    monkeypatch.setattr("ptb.runs.environment._model_name", lambda: "AMD EPYC")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: units)
+    assert environment()["processor"] == name
+
+
 def test_folder_of_another_setting_is_refused_and_left_as_it_is(tmp_path):
     with Run(tmp_path).writing(SETTING):
         pass
