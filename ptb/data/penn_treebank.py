@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -82,21 +83,20 @@ class Release:
 
     def _fetch(self, folder: Path) -> None:
         """The files from the first source that has them; pooch writes only what it verified."""
-        for fetch in self._sources():
+        for address, fetch in self._sources().items():
             try:
                 return fetch(folder)
             except Exception as error:  # whatever a network does: the next source may do better
-                print(f"{error}; trying the next source", flush=True)
+                print(f"nothing from {address}: {_reason(error)}", flush=True)
         raise CorpusError(
             f"{self.title} could not be fetched: put {', '.join(self.sha256)} into {folder}, "
             f"or name their folder in the environment variable {self.variable}"
         )
 
-    def _sources(self) -> list[Callable[[Path], None]]:
-        mirrors = [
-            lambda folder, base=base: self._from_mirror(base, folder) for base in self.mirrors
-        ]
-        return [*mirrors, *([self._from_archive] if self.archive else [])]
+    def _sources(self) -> dict[str, Callable[[Path], None]]:
+        """What fetches the files into a folder, by the address that it fetches them from."""
+        sources = {base: partial(self._from_mirror, base) for base in self.mirrors}
+        return sources | ({self.archive[0]: self._from_archive} if self.archive else {})
 
     def _from_mirror(self, base: str, folder: Path) -> None:
         import pooch  # slow to import, and needed once
@@ -114,6 +114,13 @@ class Release:
             for path in pooch.retrieve(address, None, "archive", scratch, unpack, progressbar=True):
                 self._verify(Path(path))
                 Path(path).replace(folder / Path(path).name)
+
+
+def _reason(error: Exception) -> str:
+    """A failure in a line: what requests says of a connection has the whole stack of causes."""
+    from requests import ConnectionError
+
+    return "no connection" if isinstance(error, ConnectionError) else str(error)
 
 
 PENN_TREEBANK = Release(

@@ -227,12 +227,13 @@ def test_second_mirror_serves_where_the_first_has_something_else(server, data):
     assert_whole(data)
 
 
-def test_second_mirror_serves_where_the_first_is_down(server, data, monkeypatch):
+def test_second_mirror_serves_where_the_first_is_down(server, data, monkeypatch, capsys):
     down = f"http://127.0.0.1:{closed_port()}/one/"
     alter(monkeypatch, mirrors=(down, penn_treebank.PENN_TREEBANK.mirrors[1]))
     server.files = on_mirror("two")
     find()
     assert_whole(data)
+    assert capsys.readouterr().out == f"nothing from {down}: no connection\n"
 
 
 def test_second_mirror_serves_where_the_first_is_cut_off(server, data):
