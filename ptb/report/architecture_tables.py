@@ -137,14 +137,18 @@ def seconds_below(runs: pd.DataFrame, level: float) -> pd.Series:
 
 
 def reached(runs: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
-    """Seconds an epoch, and until validation perplexity is below each of the levels."""
+    """Seconds an epoch, and until validation perplexity is below each of the levels, by device.
+
+    A device is named in the first of its rows.
+    """
     epochs = [len(run.history) for run in runs["run"]]
     found = {"run": runs["tag"], "model": [CELLS[cell].title for cell in runs["cell"]]}
     found |= {"device": runs["device"], "s an epoch": (runs["at_end"] / epochs).map(number)}
     for level in levels:
         seconds = seconds_below(runs, level)
         found[f"below {level:.0f}"] = [number(value, 0) for value in seconds]
-    return pd.DataFrame(found).sort_values(["device", "run"], ignore_index=True)
+    table = pd.DataFrame(found).sort_values(["device", "run"], ignore_index=True)
+    return table.assign(device=table["device"].mask(table["device"].duplicated(), ""))
 
 
 def common_claims(runs: pd.DataFrame) -> pd.DataFrame:

@@ -229,6 +229,7 @@ def test_seconds_until_a_perplexity_is_reached(tmp_path):
     rows = tables.reached(runs, [215.0, 105.0]).set_index("run")
     assert list(rows["below 215"]) == ["20", "10", "20"]
     assert list(rows["below 105"]) == ["–", "20", "–"] and rows.loc["3.1a", "s an epoch"] == "10.0"
+    assert rows.loc["3.1a", "device"].endswith("thread") and set(rows["device"][1:]) == {""}
 
 
 def test_the_solutions_claims_stand_beside_both_figures(tmp_path):
