@@ -118,9 +118,8 @@ class Release:
 
 def _reason(error: Exception) -> str:
     """A failure in a line: what requests says of a connection has the whole stack of causes."""
-    from requests import ConnectionError
-
-    return "no connection" if isinstance(error, ConnectionError) else str(error)
+    kinds = {kind.__name__ for kind in type(error).__mro__}  # Python's or requests' own
+    return "no connection" if "ConnectionError" in kinds else str(error)
 
 
 PENN_TREEBANK = Release(
