@@ -15,8 +15,8 @@ from ptb.runs.table import find_runs, gather
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
-# Of a study: what its runs' seconds depend on, in words that take the place of the recorded device,
-# and a precision of products that was chosen outside the setting, which older records do not say.
+# Of a study, what older records do not say of a run: the device in full, which takes the place of
+# the one recorded, and a precision of products that was chosen outside the setting.
 NOTES = "notes.csv"
 
 
@@ -70,8 +70,8 @@ def _curve(row: pd.Series, notes: pd.DataFrame | None) -> dict:
     found["precision"] = row["precision"]
     if notes is not None and run.folder.name in notes.index:
         about = notes.loc[run.folder.name]
-        if not run.done or about["device"] == found["device"]:  # else it was made anew elsewhere
-            found |= {"device": about["note"], "precision": about["precision"]}
+        if not run.done or about["recorded"] == found["device"]:  # else it was made anew elsewhere
+            found |= {"device": about["device"], "precision": about["precision"]}
     for when, epoch in (("best", best), ("end", len(history))):
         values = dict.fromkeys(history, math.nan) if pd.isna(best) else history.iloc[int(epoch) - 1]
         names = {"running": "train_running", "plain": "train", "valid": "valid", "at": "seconds"}

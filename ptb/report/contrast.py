@@ -71,5 +71,5 @@ def too_short(table: pd.DataFrame) -> str:
         return ""
     return (
         f"The test text has {counted(count, 'sentence')}: with fewer than {MIN_SENTENCES} there "
-        " is no interval, and nothing is claimed of differences between the runs."
+        "is no interval, and nothing is claimed of differences between the runs."
     )

@@ -42,10 +42,8 @@ class Table:
     def _repr_html_(self) -> str:
         styler = self._styled("font-weight: bold", references)
         styler.set_table_attributes(f'class="{NO_MATHS}"')
-        # not as the table's <caption>, which is no wider than the table
-        caption = (
-            f'<p id="{references(self.label)}">{as_it_is(self.caption)}</p>'  # text links to it
-        )
+        # links lead here; not the table's <caption>, which is no wider than the table
+        caption = f'<p id="{references(self.label)}">{as_it_is(self.caption)}</p>'
         return f"{caption}\n{styler.to_html()}"
 
     def _repr_latex_(self) -> str:
@@ -86,7 +84,7 @@ def show(figure, caption: str, label: str, place: DisplayHandle | None = None) -
     """
     figure = getattr(figure, "figure", figure)
     image = b64encode(_bytes(figure, "png")).decode()
-    html = (  # browsers take 40 pixels on both sides too
+    html = (  # with its margins: browsers take 40 pixels on both sides too
         f'<figure id="{references(label)}" style="margin: 1em 0">'
         f'<img src="data:image/png;base64,{image}" alt="{references(alt_text(figure))}">'
         f"<figcaption>{as_it_is(caption)}</figcaption></figure>"

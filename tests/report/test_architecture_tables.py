@@ -122,7 +122,7 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
         for name, device in (("3.1b", "GPU"), ("3.1d", "cpu"))
     ]
     lines = [f'{name},GPU,tf32,"GPU, shared by two"' for name in names]
-    (tmp_path / "notes.csv").write_text("\n".join(["run,device,precision,note", *lines]))
+    (tmp_path / "notes.csv").write_text("\n".join(["run,recorded,precision,device", *lines]))
     runs = records.experiments(tmp_path).set_index("tag")
     assert runs.loc["3.1a", "device"] == runs.loc["3.1b", "device"] == "GPU, shared by two"
     assert "shared" not in runs.loc["3.1d", "device"]  # made anew on a CPU
@@ -135,7 +135,7 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
 def test_products_in_another_precision_have_a_column(tmp_path):
     """As the setting has it, or the notes on a run whose record is older than the choice."""
     noted = make_stopped(tmp_path, FULL["3.1a"], 300.0).folder.name
-    (tmp_path / "notes.csv").write_text(f"run,device,precision,note\n{noted},GPU,tf32,alone\n")
+    (tmp_path / "notes.csv").write_text(f"run,recorded,precision,device\n{noted},GPU,tf32,alone\n")
     make_experiment(tmp_path, FULL["3.1b"], 200.0)
     make_experiment(tmp_path, replace(FULL["3.1d"], precision="bfloat16"), 200.0)
     table = records.experiments(tmp_path)

@@ -66,7 +66,7 @@ def test_own_runs_are_told_what_holds_of_them_alone(claimed, tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_an_incomplete_study_is_told_nothing_of_what_is_missing(claimed, tmp_path, count):
+def test_an_incomplete_study_is_told_what_was_not_measured(claimed, tmp_path, count):
     some = dict(list(PERPLEXITIES.items())[:count])
     said = " ".join(claimed(make_table(tmp_path, some), published=False))
     assert "nan" not in said and "All four" not in said
