@@ -96,6 +96,8 @@ def _finished(study: str) -> list[Run]:
     complete = [run for run in find_runs(RUNS / study) if run.complete]
     wanted = {_part(setting) for setting in STUDIES[study]}
     runs = [run for run in complete if _part(run.setting) in wanted]
+    if runs and study != MAIN:  # beside what is published already
+        wanted -= {_part(run.setting) for run in find_runs(RECORDS / study)}
     if missing := wanted - {_part(run.setting) for run in runs}:
         line = f"{study} is not finished: {', '.join(sorted(missing))} is still to train"
         if study == MAIN or not runs:

@@ -60,6 +60,7 @@ def test_a_study_is_published_as_it_grows(places, monkeypatch, capsys):
     shutil.rmtree(places / "runs")
     finish(other, places / "runs" / "demo")
     publish("demo")
+    assert "still to train" not in capsys.readouterr().out
     published = {path.name for path in (places / "records" / "demo").iterdir()}
     assert published == {TINY.name, other.name}
 
