@@ -76,18 +76,6 @@ def report(tiny_study):
     return make_pdf(tiny_study, "report.ipynb")
 
 
-def test_papermill_as_typed(tmp_path):
-    chosen = parameters(
-        cell="gru", dropout=0.5, corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD
-    )
-    out = tmp_path / "out.ipynb"
-    done = command("papermill", "train.ipynb", out, *chosen)
-    assert done.returncode == 0, done.stderr
-    run = Run(tmp_path / "run")
-    assert run.metrics["status"] == "finished" and run.setting.cell == "gru"
-    assert f"{run.metrics['test']['perplexity']:.2f}" in printed(out)
-
-
 def test_papermill_on_own_texts(tmp_path):
     (tmp_path / "mytext").mkdir()
     for split, lines in (("train", 200), ("valid", 20), ("test", 20)):

@@ -86,7 +86,7 @@ class Torture:
         self.seconds = {}  # of each case, never killed
         self.context = multiprocessing.get_context("forkserver")
         # torch imports _dynamo, two seconds, in the first step of an optimiser
-        self.context.set_forkserver_preload(["ptb.training", "torch._dynamo", "pytest"])
+        self.context.set_forkserver_preload(["ptb.training.train", "torch._dynamo", "pytest"])
         self._process(int).join()  # the server has started
 
     def _process(self, function, *arguments):
@@ -119,9 +119,9 @@ class Torture:
         case = list(CASES)[number % len(CASES)]
         setting, killed = make_setting(epochs=6, **CASES[case]), self.folder / str(number)
         whole, seconds = self.whole(case, setting)
-        patience = seconds / 3
+        patience = seconds / 2
         while not self.attempt(setting, killed, self.random.uniform(0, patience)):
-            patience *= 1.05  # so that it ends, the longest step being longer than a third
+            patience *= 1.05  # so that it ends, the longest step being longer than that
         assert results(killed) == results(whole), f"{case}: a run came out otherwise"
         assert files(killed) == files(whole), f"{case}: a killed write left a file"
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from test_notebooks import NOTEBOOKS, ONE_THREAD, TINY, command, parameters
+from test_notebooks import NOTEBOOKS, ONE_THREAD, TINY, command, parameters, printed
 
 from ptb.__main__ import chosen_setting, chosen_study, parser
 from ptb.data.corpora import CORPORA, load
 from ptb.paths import RECORDS, ROOT
 from ptb.recipes import recipe
 from ptb.report.publish import PAGE_TABLES, with_tables
+from ptb.runs.run import Run
 from ptb.runs.table import find_runs
 from ptb.setting import FIELDS
 from ptb.studies.named import STUDIES
@@ -93,10 +94,12 @@ def test_papermill_lines_train(line, tmp_path):
     if tracker := given(line).get("tracker"):
         pytest.importorskip(tracker)
     small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD)
-    words = [str(tmp_path / word) if word.startswith("out") else word for word in shlex.split(line)]
-    done = command(*words, *small)
+    program, notebook, out, *words = shlex.split(line)
+    done = command(program, notebook, tmp_path / out, *words, *small)
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "run" / "metrics.json").exists()
+    run = Run(tmp_path / "run")
+    assert run.metrics["status"] == "finished" and run.setting.cell == given(line)["cell"]
+    assert f"{run.metrics['test']['perplexity']:.2f}" in printed(tmp_path / out)
 
 
 @pytest.mark.parametrize("line", TRAIN)
