@@ -89,16 +89,18 @@ def results_caption(table: pd.DataFrame) -> str:
         caption += " *: it diverged."
     if (table["status"] == "stopped").any():
         caption += " ‡: stopped before its last epoch; it is in no ranking."
+    groups = table.groupby("device", sort=False)["tag"].agg(", ".join)
+    if len(groups) > 1:
+        said = "; ".join(f"{where}: {tags}" for where, tags in groups.items())
+        return f"{caption} Seconds are to be compared on one device alone ({said})."
     return caption + seconds_note(table)
 
 
 def seconds_note(runs: pd.DataFrame) -> str:
-    """For captions: on what devices the runs' seconds were taken."""
+    """For captions: what the runs' seconds were taken on."""
     if runs["device"].nunique() == 1:
         return f" Seconds are those of {runs['device'].iloc[0]}."
-    groups = runs.groupby("device", sort=False)["tag"].agg(", ".join)
-    said = "; ".join(f"{where}: {tags}" for where, tags in groups.items())
-    return f" Seconds are to be compared on one device alone ({said})."
+    return " Seconds are of different devices, which the table of results names."
 
 
 def solution_and_ours(table: pd.DataFrame) -> pd.DataFrame:

@@ -126,8 +126,9 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
     runs = records.experiments(tmp_path).set_index("tag")
     assert runs.loc["3.1a", "device"] == runs.loc["3.1b", "device"] == "GPU, shared by two"
     assert "shared" not in runs.loc["3.1d", "device"]  # made anew on a CPU
-    said = tables.seconds_note(runs.reset_index())
+    said = tables.results_caption(runs.reset_index())
     assert "GPU, shared by two: 3.1a, 3.1b)" in said and "thread: 3.1d;" in said
+    assert "the table of results names" in tables.seconds_note(runs.reset_index())
     alone = make_study(tmp_path / "one")
     assert tables.seconds_note(alone) == f" Seconds are those of {alone['device'].iloc[0]}."
 

@@ -121,12 +121,18 @@ def test_runs_without_weights_or_texts_are_not_judged(two_runs, tmp_path):
 def test_picks_are_by_the_rule():
     repeats = [0.0, 0.1, 0.0, 0.2, 0.0, 0.1, 0.3, 0.9, 0.5, 0.9, 0.4, 0.3]
     losses = [1.0, -1.0, 0.5, 2.0, -0.5, 0.2, -3.0, -2.0, 9.0, -1.0, 0.0, 0.0]
-    found = picks(pd.DataFrame({"repetition": repeats, "unk": 0.0, "loss": losses}))
+    texts = pd.DataFrame({"repetition": repeats, "unk": 0.0, "loss": losses, "run": "3.1d"})
+    found = picks(texts)
     assert list(found["best"].index) == [4, 2, 0]
     assert list(found["worst"].index) == [9, 7, 8]  # of two that repeat alike, the dearer first
     assert list(found["interesting"].index) == [3, 5, 1]
+    texts.loc[[1, 3, 10, 11], "run"] = "3.2a"  # whose judge finds all texts dearer
+    texts.loc[texts["run"] == "3.2a", "loss"] += 30.0
+    assert list(picks(texts)["interesting"].index) == [3, 5, 1]
 
 
 def test_picks_without_a_judge_go_by_repetition():
-    found = picks(pd.DataFrame({"repetition": [0.0, 0.1, 0.5, 0.9], "unk": 0.0, "loss": math.nan}))
+    repeats = [0.0, 0.1, 0.5, 0.9]
+    texts = {"repetition": repeats, "unk": 0.0, "loss": math.nan, "run": "3.1d"}
+    found = picks(pd.DataFrame(texts))
     assert list(found["worst"].index) == [3, 2] and len(found["best"]) == 2
