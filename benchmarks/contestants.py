@@ -61,7 +61,7 @@ class Ours:
 
 
 def needed_products(cell: str) -> list[tuple[int, int, int, int]]:
-    """(M, K, N, times a step) of every product that training the model cannot avoid."""
+    """(M, K, N, times per step) of every product that training the model cannot avoid."""
     gates, rows = CELLS[cell].gates * H, T * B
     output = [(rows, H, V, 1), (rows, V, H, 1), (H, rows, V, 1)]
     batched = [(rows, H, gates, 2), (rows, gates, H, 2), (H, rows, gates, 4)]

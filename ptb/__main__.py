@@ -178,7 +178,7 @@ def score(options) -> int:
     scored = score_sentences(model, corpus, lines, options.independent)
     for word, shown, loss in scored.words:
         print(f"{loss:8.3f}  {word}" + ("" if word == shown else f" ({shown})"))
-    print(f"{len(scored.words)} words, {scored.loss:.3f} nats a word: {scored.perplexity:.2f}")
+    print(f"{len(scored.words)} words, {scored.loss:.3f} nats per word: {scored.perplexity:.2f}")
     return 0
 
 

@@ -86,7 +86,7 @@ class Setting:
     tied: bool = False  # the output matrix is the embedding's (Press and Wolf 2016)
     init: float = 0.1  # all weights are drawn from U(−init, init)
     initial: str = "uniform"  # or "exercise": layers within 1/√H, the output's bias 0
-    biases: int = 2  # bias vectors a gate: two as in torch, or one as in the equations
+    biases: int = 2  # bias vectors per gate: two as in torch, or one as in the equations
     reset: str = "after"  # the GRU's reset gate acts after its product, as in torch, or "before"
 
     # ------------------------------------------------------------ reading
@@ -98,7 +98,7 @@ class Setting:
 
     # ------------------------------------------------------------ the optimiser
     optimiser: str = "sgd"  # an entry of `ptb.training.optim.OPTIMISERS`
-    lr: float = 20.0  # multiplies the gradient of the mean loss a token
+    lr: float = 20.0  # multiplies the gradient of the mean loss per token
     momentum: float = 0.0  # of sgd alone
     # Plain sgd multiplies all weights by 1 − lr · weight_decay at each step; with momentum it is an
     # L2 term that joins the gradient after clipping; adamw's is decoupled (Loshchilov and Hutter).

@@ -167,7 +167,7 @@ def test_evaluate_finds_the_record_and_shows_the_words_of_a_model(tiny_study, tm
     assert "background-color: #" in shown and "Temperature 0.7" in shown and "cosine" in shown
     assert command("jupyter", "nbconvert", out, "--to", "pdf").returncode == 0
     text = "\n".join(page.extract_text() for page in pypdf.PdfReader(out.with_suffix(".pdf")).pages)
-    assert "bits a word on average" in text and "Table 3: The words nearest" in text
+    assert "bits per word on average" in text and "Table 3: The words nearest" in text
 
 
 def test_an_incomplete_study_has_a_report_that_says_so(tiny_study, tmp_path):

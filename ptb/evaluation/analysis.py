@@ -65,7 +65,7 @@ def _binned(table: pd.DataFrame, by: str) -> list[dict]:
 
 @torch.no_grad()
 def step_losses(model, ids: Tensor, bptt: int) -> dict[str, list[float]]:
-    """A split's mean loss at each step of a window of T, nats a token: T numbers, twice.
+    """A split's mean loss at each step of a window of T, nats per token: T numbers, twice.
 
     "carried": the state goes on from window to window, as in training; "fresh": each window begins
     with the zero state, as a Transformer's always does. Whole windows alone, T shorter where the

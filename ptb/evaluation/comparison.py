@@ -19,7 +19,7 @@ MIN_SENTENCES = 30  # of fewer, the draws are too alike for an interval; of one,
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean loss of the first less that of the second, nats a token, and its 95% interval.
+    """Mean loss of the first less that of the second, nats per token, and its 95% interval.
 
     low and high are NaN where the text is too short for an interval.
     """

@@ -57,7 +57,7 @@ def measure(model, ids: Tensor, rows: int = ROWS) -> dict:
 
 
 def summary(losses: Tensor) -> dict:
-    """Mean loss in nats a token, its exponential and the number of tokens, from losses (n,)."""
+    """Mean loss in nats per token, its exponential and the number of tokens, from losses (n,)."""
     return _summary(losses.double().mean(), len(losses))
 
 

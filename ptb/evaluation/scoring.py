@@ -28,7 +28,7 @@ def score_sentences(model, corpus: Corpus, lines: list[str], independent: bool =
     """
     sentences = [[*line.split(), EOS] for line in lines if line.strip()]
     if not sentences:
-        raise CorpusError("there is no word to score: give a sentence, or a line a sentence")
+        raise CorpusError("there is no word to score: give a sentence, or a line per sentence")
     texts = sentences if independent else [sum(sentences, [])]
     words = []
     for given in texts:

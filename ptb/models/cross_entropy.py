@@ -91,7 +91,7 @@ class _CrossEntropy(Function):
 
 
 def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy in nats a token of softmax(hidden weightᵀ + bias) against targets (N,).
+    """Mean cross-entropy in nats per token of softmax(hidden weightᵀ + bias) against targets (N,).
 
     hidden (N, H), weight (V, H), bias (V,), targets int64 (N,). Equal to torch's
     `F.cross_entropy(F.linear(hidden, weight, bias), targets)`, differentiable once, for

@@ -31,7 +31,7 @@ class LanguageModel(nn.Module):
     augmented: float = 0.0
 
     def loss(self, x: Tensor, y: Tensor, state: State) -> tuple[Tensor, State]:
-        """The mean cross-entropy of a window in nats a token, and the state, detached.
+        """The mean cross-entropy of a window in nats per token, and the state, detached.
 
         In training an augmented loss adds its gradient, but not its value.
         """

@@ -65,7 +65,7 @@ def train_epoch(model, optimiser, batches, clip):
 
 @torch.no_grad()
 def evaluate(model, batches):
-    """The mean loss in nats a word; its exponential is the perplexity."""
+    """The mean loss in nats per word; its exponential is the perplexity."""
     model.eval()  # dropout off
     state, total, count = None, 0.0, 0
     for x, y in batches:

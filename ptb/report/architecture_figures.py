@@ -118,7 +118,7 @@ def losses_by_step(runs: pd.DataFrame) -> Figure:
         axes.plot(place, found["fresh"], ".-", ms=4, color=hue, label=f"{named(row)}, fresh")
         if row["cell"] != "transformer":
             axes.plot(place, found["carried"], "--", color=hue, label=f"{named(row)}, carried")
-    axes.set(xlabel="step of the window", ylabel="loss on validation, nats a word")
+    axes.set(xlabel="step of the window", ylabel="loss on validation, nats per word")
     figure.legend(loc="outside right upper")
     return figure
 

@@ -21,7 +21,7 @@ NOTES = "notes.csv"
 
 
 def experiments(study: Path) -> pd.DataFrame:
-    """A row a run of the exercise, by architecture, then optimiser, then number, larger first.
+    """A row per run of the exercise, by architecture, then optimiser, then number, larger first.
 
     To what `gather` has it adds the run's tag, the device, and seconds and perplexities at the best
     epoch and at the end: running (training with dropout, over the epoch), plain (training text

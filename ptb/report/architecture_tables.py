@@ -119,7 +119,7 @@ def solution_and_ours(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_epoch(runs: pd.DataFrame) -> pd.DataFrame:
-    """Train and validation perplexity after each epoch, a column a run."""
+    """Train and validation perplexity after each epoch, a column per run."""
     columns = {}
     for _, row in runs.iterrows():
         history = row["run"].history.set_index("epoch")
@@ -215,9 +215,9 @@ def _steps(value: float | None) -> str:
 
 
 def qualities(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row a run that has texts: validation perplexity, and how its texts are; numbers.
+    """A row per run that has texts: validation perplexity, and how its texts are; numbers.
 
-    loss: of the sampled texts to the run's judge, less that judge's on real text, nats a word;
+    loss: of the sampled texts to the run's judge, less that judge's on real text, nats per word;
     repetition: of the greedy ones, the share of groups of three words that a text had before;
     unk: the greedy ones' share of `<unk>`; judge: the experiment that read the texts.
     """

@@ -140,7 +140,7 @@ class Surprises:
         ]
         self.bits = bits
         mean = sum(bits) / len(bits)
-        self.about = f"{mean:.2f} bits a word on average, a perplexity of {2**mean:.1f}."
+        self.about = f"{mean:.2f} bits per word on average, a perplexity of {2**mean:.1f}."
         if self.words != words:
             self.about += " A word before (<unk>) is not in the vocabulary: the model read <unk>."
 

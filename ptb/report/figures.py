@@ -134,7 +134,7 @@ def overview(table: pd.DataFrame) -> Figure:
 
 
 def _over_epochs(table: pd.DataFrame, column: str, **texts) -> Axes:
-    """A column of the histories over epochs, a line a run; "gap" is valid over train."""
+    """A column of the histories over epochs, a line per run; "gap" is valid over train."""
     axes = plt.subplots(figsize=(WIDTH, HEIGHT), layout="constrained")[1]
     for run in table["run"]:
         history = run.history.assign(gap=run.history["valid"] / run.history["train"])

@@ -88,7 +88,7 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row an epoch, so far."""
+        """A row per epoch, so far."""
         exists = (self.folder / "history.csv").exists()
         none = pd.DataFrame(columns=HISTORY, dtype=float)
         return self.read("history.csv", _history) if exists else none

@@ -45,7 +45,7 @@ def four_settings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gather(runs: list[Run]) -> pd.DataFrame:
-    """One row a run: its setting, metrics and minutes of training; `run` has the Run.
+    """One row per run: its setting, metrics and minutes of training; `run` has the Run.
 
     A run with faulty records has none (see `faults`). A run that diverged in its first epoch has
     no perplexities: they are NaN.

@@ -25,7 +25,7 @@ def choose_judges(settings: list[Setting], valid: list[float]) -> list[int]:
 def judge(runs: list[Run]) -> None:
     """Has each run's texts read by its judge, and records what they cost it: judged.json.
 
-    "losses" has a text's mean loss in nats a word, given its start; "real" is the judge's loss on
+    "losses" has a text's mean loss in nats per word, given its start; "real" is the judge's loss on
     the validation split. The runs are of one study and have weights and texts; all are judged anew,
     as a run that is new may be a better judge.
     """

@@ -13,7 +13,7 @@ SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a
 
 
 class LocalPool(ThreadPoolExecutor):
-    """A process a run, so that one that is killed takes no other run along.
+    """A process per run, so that one that is killed takes no other run along.
 
     Each holds the end of a pipe whose other end is here: when that closes, because the study was
     stopped or because this process is no more, however it ended, the run's process ends and takes

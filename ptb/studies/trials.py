@@ -59,7 +59,7 @@ def read(table: Path = TRIALS) -> pd.DataFrame:
 
 
 def train_here(setting: Setting, folder: Path, threads: int, device: str = "cpu") -> dict:
-    """Trains a setting in this process, with a printed line an epoch; returns the metrics."""
+    """Trains a setting in this process, with a printed line per epoch; returns the metrics."""
     torch.set_num_threads(check_number("threads", int, threads))
 
     def show(rows):

@@ -106,7 +106,7 @@ class Trainer:
         return min(self.history, key=lambda row: row["valid"], default=None)
 
     def step(self, x: Tensor, y: Tensor, state, fraction: float = 0.0):
-        """One update on a window; returns its mean loss in nats a token and the next state."""
+        """One update on a window; returns its mean loss in nats per token and the next state."""
         lr = learning_rate(self.setting, self.epoch, fraction, self.cuts)
         self.steps += 1
         if self.graphed and len(x) == self.setting.bptt:
