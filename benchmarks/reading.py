@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from ptb.data.corpora import load
-from ptb.data.penn_treebank import TOKENS, TYPES
+from ptb.data.penn_treebank import PENN_TREEBANK
 from ptb.paths import ROOT
 from ptb.runs.environment import environment
 from ptb.runs.files import write_json
@@ -26,6 +26,7 @@ from ptb.training.train import train
 
 SENTENCE = 22  # words and an <eos>, about as in Penn Treebank
 STEPS = 400
+TOKENS, TYPES = PENN_TREEBANK.tokens, PENN_TREEBANK.types
 MB = 2**20
 
 

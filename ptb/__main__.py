@@ -44,12 +44,14 @@ def _yes_or_no(word: str) -> bool:
 
 def chosen_setting(options) -> Setting:
     """The recipe's setting with what was chosen; raises SettingError."""
+    from ptb.data.corpora import recorded_name
     from ptb.recipes import recipe
 
     chosen = {name: getattr(options, name) for name in FIELDS}
     first = {name: chosen.pop(name) for name in ("cell", "dropout", "corpus")}
     first = {n: FIELDS[n].default if value is None else value for n, value in first.items()}
-    return recipe(**first, **chosen)
+    setting = recipe(**first, **chosen)
+    return replace(setting, corpus=recorded_name(setting.corpus))
 
 
 def train(options) -> int:

@@ -1,5 +1,6 @@
 """The errors whose one line says all, and "did you mean …?"."""
 
+import re
 from difflib import get_close_matches
 
 
@@ -50,6 +51,6 @@ def out_of_memory(error: Exception) -> bool:
     """Whether an error says that there is too little memory, which torch says in several ways."""
     return (
         isinstance(error, MemoryError)
-        or "memory" in str(error)
+        or re.search("out of memory|(allocate|enough) memory|ALLOC_FAILED", str(error))
         and isinstance(error, (RuntimeError, OSError))
     )

@@ -12,7 +12,7 @@ from IPython.display import Javascript, Markdown, display
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
-from ptb.data.corpora import CORPORA, find_folder
+from ptb.data.corpora import recorded_name
 from ptb.data.corpora import title as corpus_title
 from ptb.data.corpus import EOS, SPLITS, UNK, Corpus
 from ptb.errors import RunError, SettingError, meant
@@ -21,7 +21,7 @@ from ptb.evaluation.generation import encode, generate
 from ptb.evaluation.perplexity import measure, sliding_losses, summary
 from ptb.models.cells import CELLS
 from ptb.parameters import check_parameters
-from ptb.paths import RECORDS, RUNS, expanded, relative
+from ptb.paths import RECORDS, RUNS, expanded, from_here, relative
 from ptb.recipes import FOUR, recipe
 from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.display import Surprises, Table, as_it_is, passage, table
@@ -55,10 +55,7 @@ def check(names: dict, others: tuple[str, ...]) -> Setting:
     chosen = {name: names[name] for name in FIELDS if name in names}
     first = [chosen.pop(name, None) for name in ("cell", "dropout", "corpus")]
     setting = recipe(*first, **chosen)
-    if setting.corpus in CORPORA:
-        return setting
-    # records name a folder of your own as it is seen from the repository's root
-    return replace(setting, corpus=relative(find_folder(setting.corpus)))
+    return replace(setting, corpus=recorded_name(setting.corpus))
 
 
 def use_threads(threads: int | None) -> None:
@@ -180,7 +177,7 @@ def find_run(run: str | None) -> Run:
     if reason := faults(found):
         raise RunError(reason)
     if found.metrics["best_epoch"] is None:
-        raise RunError(f"{run} has no weights: the run diverged before an epoch ended")
+        raise RunError(f"{run} has no measured weights: it diverged ({found.metrics['reason']})")
     return found
 
 
@@ -191,7 +188,7 @@ def _meant_run(run: str) -> str:
     # of most published runs the weights are left out
     folders = {run.folder.name: run.folder for run in runs if (run.folder / WEIGHTS).exists()}
     close = get_close_matches(Path(run).name, folders, n=1)
-    return f"; did you mean {os.path.relpath(folders[close[0]])!r}?" if close else ""
+    return f"; did you mean {from_here(folders[close[0]])!r}?" if close else ""
 
 
 def remeasure(run: Run, model, corpus: Corpus) -> Table:

@@ -1,5 +1,6 @@
 """The repository's folders."""
 
+import os
 from pathlib import Path
 
 from ptb.errors import SettingError
@@ -26,7 +27,15 @@ RECORDS = ROOT / "report" / "records"  # the published ones, laid out in the sam
 def relative(path: Path) -> str:
     """A path as seen from the repository, where it is inside."""
     path = path.resolve()
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def from_here(path: Path) -> str:
+    """A path as seen from the current folder; a whole one where that is on another drive."""
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)
 
 
 def expanded(name: str, path: str) -> Path:

@@ -69,6 +69,15 @@ def test_rows_are_printed_and_only_the_whole_is_written(throughput, monkeypatch,
     assert [other["machine"] for other in found["others"]] == ["another"]
 
 
+def test_a_made_up_text_has_every_type_and_about_so_many_tokens(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    reading = importlib.import_module("reading")
+    monkeypatch.setattr(reading, "TYPES", 50)  # <eos> among them
+    lines = reading.made_up_text(5000).splitlines()
+    assert len({word for line in lines for word in line.split()}) == 49
+    assert sum(len(line.split()) + 1 for line in lines) == pytest.approx(5000, rel=0.01)
+
+
 def test_the_notebook_has_the_one_place_where_its_first_step_is_seen():
     notebook = json.loads((ROOT / "notebooks" / "train.ipynb").read_text())
     sources = ["".join(cell["source"]) for cell in notebook["cells"]]

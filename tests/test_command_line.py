@@ -12,7 +12,7 @@ import nbformat
 import pypdf
 import pytest
 
-from ptb.__main__ import main, parser
+from ptb.__main__ import chosen_setting, main, parser
 from ptb.data.corpora import load
 from ptb.evaluation.scoring import score_sentences
 from ptb.paths import ROOT
@@ -186,6 +186,17 @@ def test_a_bad_value_is_one_line(line, said, run, capsys, tmp_path, monkeypatch)
     shown = capsys.readouterr()
     assert said in shown.err and len(shown.err.splitlines()) == 1 and shown.out == ""
     assert not list(tmp_path.rglob("setting.json"))
+
+
+def test_a_corpus_of_ones_own_has_one_name_however_it_is_typed(tmp_path, monkeypatch):
+    """So its runs have one name too, and are found from any folder."""
+    (tmp_path / "mine").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "mine" / f"{split}.txt").write_text("a b\n")
+    monkeypatch.chdir(tmp_path)
+    lines = [["train", "--corpus", typed] for typed in ("mine", "./mine/", str(tmp_path / "mine"))]
+    chosen = {chosen_setting(parser().parse_args(line)).corpus for line in lines}
+    assert chosen == {str(tmp_path / "mine")}
 
 
 @pytest.mark.parametrize("line", ["", "trian", "train --drpout 0.5", "train --lr hot", "study fly"])

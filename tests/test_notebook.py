@@ -360,7 +360,7 @@ def test_evaluate_refuses_faulty_records_and_a_run_without_weights(run_cells, sa
     assert refusal(run_cells, "evaluate.ipynb", {"run": str(copy)}) == said
     diverged = {"status": "diverged", "reason": "loss nan", "best_epoch": None}
     Run(copy).write("metrics.json", Run(copy).metrics | diverged)
-    said = f"{copy} has no weights: the run diverged before an epoch ended"
+    said = f"{copy} has no measured weights: it diverged (loss nan)"
     assert refusal(run_cells, "evaluate.ipynb", {"run": str(copy)}) == said
 
 

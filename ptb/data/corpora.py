@@ -10,7 +10,7 @@ from ptb.data.corpus import SPLITS, Corpus, from_words, read_words
 from ptb.data.penn_treebank import PENN_TREEBANK
 from ptb.data.synthetic import embedded
 from ptb.errors import CorpusError, SettingError, meant
-from ptb.paths import ROOT, expanded
+from ptb.paths import ROOT, expanded, relative
 
 
 class Entry(NamedTuple):
@@ -50,6 +50,14 @@ def load(name: str) -> Corpus:
 def title(name: str) -> str:
     """What a report calls the corpus: its title, or the name of its folder."""
     return CORPORA[name].title if name in CORPORA else Path(name).name
+
+
+def recorded_name(name: str) -> str:
+    """What a record calls the corpus: of a folder of your own its path from the repository's root.
+
+    Raises what `find_folder` does.
+    """
+    return name if name in CORPORA else relative(find_folder(name))
 
 
 def find_folder(name: str) -> Path:

@@ -7,7 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -45,7 +45,7 @@ class Corpus:
             digest.update(ids.numpy())
         return digest.hexdigest()
 
-    @property
+    @cached_property
     def index(self) -> dict[str, int]:
         return {word: i for i, word in enumerate(self.words)}
 

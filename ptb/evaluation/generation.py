@@ -115,7 +115,8 @@ def write_texts(model, corpus: Corpus, bptt: int) -> list[dict]:
     """
     words = starts(corpus, 2 * TEXTS)
     kinds = ((0.0, bptt, words[::2]), (0.0, 2 * bptt, words[1::2]), (1.0, bptt, words[::2]))
-    return [text for kind in kinds for text in _write(model, corpus, *kind)]
+    # of a vocabulary of one word a kind has no start
+    return [text for kind in kinds if kind[2] for text in _write(model, corpus, *kind)]
 
 
 def _write(model, corpus: Corpus, temperature: float, length: int, words: list[int]) -> list[dict]:

@@ -20,7 +20,7 @@ class Order(NamedTuple):
     """One order's n-grams, as the sorted keys (context · V + word), and what they are worth.
 
     A context is the place of an (n − 1)-gram among its own order's keys; the empty one is 0.
-    taken and passed are by context: the discounted counts' denominator, and the share that goes to
+    totals and passed are by context: the discounted counts' denominator, and the share that goes to
     the order below.
     """
 

@@ -86,7 +86,8 @@ def take_spare_memory(size: int) -> None:
 
     glibc can't put an aligned tensor where one of its size was, once the bytes beside it are taken.
     """
-    torch.zeros(size, dtype=torch.uint8)
+    if size < LARGEST_BLOCK:  # a larger one is no part of the heap: it is given back at once
+        torch.zeros(size, dtype=torch.uint8)
 
 
 class _Workspace(threading.local):

@@ -77,7 +77,7 @@ def _curve(row: pd.Series, notes: pd.DataFrame | None) -> dict:
         names = {"running": "train_running", "plain": "train", "valid": "valid", "at": "seconds"}
         found |= {f"{name}_{when}": values[column] for name, column in names.items()}
     if row["status"] != "stopped" and not pd.isna(best):
-        found["unigram"] = run.analysis["unigram"]
+        found["unigram"] = run.analysis.get("unigram", math.nan)
     return found
 
 

@@ -34,8 +34,8 @@ class Live:
 
     Used in a `with`. Where a person watches in Jupyter, a bar and a figure that is drawn anew after
     each epoch, and within the first; elsewhere a printed line per epoch, and the figure once, at
-    the end. Dash-dotted is the published run of the same kind, where there is one. log, if given, gets
-    each row of the history as a tracker's (`ptb.training.tracking.track`).
+    the end. Dash-dotted is the published run of the same kind, where there is one. log, if given,
+    gets each row of the history as a tracker's (`ptb.training.tracking.track`).
     """
 
     def __init__(

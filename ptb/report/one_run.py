@@ -1,12 +1,12 @@
 """What train.ipynb shows of its run: the setting, the perplexities, and where to go from there."""
 
-import os
 import shlex
 
 import pandas as pd
 from IPython.display import Markdown
 
 from ptb.data.corpus import SPLITS
+from ptb.paths import from_here
 from ptb.report import figures
 from ptb.report.display import Table, table
 from ptb.report.text import choice
@@ -44,7 +44,7 @@ def result(run: Run) -> Table | Markdown:
     """Perplexities of the saved weights and, where the exercise sets one, the bar."""
     metrics, level = run.metrics, bar(run.setting)
     if metrics["best_epoch"] is None:
-        return Markdown(f"The run diverged ({metrics['reason']}) before an epoch ended.")
+        return Markdown(f"The run diverged ({metrics['reason']}): it has no measured weights.")
     rows = [
         {
             "split": split,
@@ -70,7 +70,7 @@ def result(run: Run) -> Table | Markdown:
 
 def next_steps(run: Run) -> Markdown:
     """Where one goes from a finished run: its weights tested, in the notebook or by a command."""
-    folder = os.path.relpath(run.folder)
+    folder = from_here(run.folder)
     return Markdown(
         f"""**Next: [evaluate.ipynb](evaluate.ipynb)** measures these weights again, colours a text
 by surprise and lets the model write on. In its parameters cell:

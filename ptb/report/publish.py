@@ -74,7 +74,9 @@ def publish(study: str) -> Path:
     complete, and only its weights are published, for they are large. An experiment of the second
     exercise counts at any scale.
     """
-    runs, copies = _finished(study), RECORDS / f"{study}.partial"
+    runs, copies, old = _finished(study), RECORDS / f"{study}.partial", RECORDS / f"{study}.old"
+    if old.exists() and not (RECORDS / study).exists():
+        old.rename(RECORDS / study)  # an earlier call was stopped between its two renames
     shutil.rmtree(copies, ignore_errors=True)
     if (RECORDS / study).exists():
         shutil.copytree(RECORDS / study, copies)
@@ -86,8 +88,10 @@ def publish(study: str) -> Path:
                 shutil.copyfile(file, copies / run.folder.name / file.name)
     if (RUNS / study / ADAPTED).exists():
         shutil.copyfile(RUNS / study / ADAPTED, copies / ADAPTED)
-    shutil.rmtree(RECORDS / study, ignore_errors=True)
+    if (RECORDS / study).exists():
+        (RECORDS / study).rename(old)
     copies.rename(RECORDS / study)
+    shutil.rmtree(old, ignore_errors=True)
     return rebuild(study)
 
 

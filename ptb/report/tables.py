@@ -70,7 +70,8 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
     for row in table.to_dict("records"):
         run, target = row["run"], bar(row["run"].setting)
         reached = "yes" if target and row["valid"] < target else "no"
-        start = run.history["train"][row["best_epoch"] - 1]
+        best = int(row["best_epoch"])  # a float where another run has none
+        start = run.history["train"][best - 1]
         rows.append(
             {
                 "setting": label(run.setting),
@@ -81,7 +82,7 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
                 "nats": f"{run.metrics['test']['loss']:.3f}",
                 "gap": f"{row['valid'] / row['train']:.2f}",
                 "target": f"{target}: {reached}" if target else "–",
-                "best epoch": f"{row['best_epoch']} of {run.setting.epochs}",
+                "best epoch": f"{best} of {run.setting.epochs}",
                 "minutes": minutes(row["minutes"]),
             }
         )

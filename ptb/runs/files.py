@@ -11,6 +11,7 @@ from ptb.errors import RunError
 
 HISTORY = ["epoch", "lr", "train_running", "train", "valid", "test", "seconds", "tokens_per_second"]
 WEIGHTS = "weights.safetensors"
+NEXT_WEIGHTS = "weights.next.safetensors"  # until a checkpoint knows them
 PUBLISHED = (
     "setting.json",
     "history.csv",

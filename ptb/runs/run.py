@@ -24,6 +24,7 @@ from ptb.runs.environment import environment
 from ptb.runs.files import (
     HISTORY,
     JUDGED,
+    NEXT_WEIGHTS,
     PUBLISHED,
     WEIGHTS,
     json_bytes,
@@ -214,9 +215,27 @@ class Run:
         self._write("history.csv", table.to_csv(index=False).encode())
 
     def write_weights(self, tensors: dict[str, torch.Tensor], words: tuple[str, ...]) -> str:
-        """Saves the weights as float16, with the vocabulary; returns the file's SHA-256."""
-        self._write(WEIGHTS, weights.pack(tensors, words))
-        return sha256(self.folder / WEIGHTS)
+        """Saves weights as float16, with the vocabulary, beside the run's; returns their SHA-256.
+
+        By `settle_weights` they become the run's own.
+        """
+        self._write(NEXT_WEIGHTS, weights.pack(tensors, words))
+        return sha256(self.folder / NEXT_WEIGHTS)
+
+    def settle_weights(self, saved: str | None) -> None:
+        """Makes the weights written last the run's, if saved is their SHA-256; else they go.
+
+        A checkpoint and the weights of its best epoch can't be written at once. So a run that is
+        killed between the two has either both of them or both of the epoch before.
+        """
+        path = self.folder / NEXT_WEIGHTS
+        if path.exists() and sha256(path) == saved:
+            try:
+                path.replace(self.folder / WEIGHTS)
+            except OSError as error:
+                raise unwritable(self.folder, error) from None
+        else:
+            self.remove(NEXT_WEIGHTS)
 
     def read_weights(self, expected: str | None = None) -> tuple[dict, tuple[str, ...]]:
         """The saved weights as float32 by name, and the vocabulary.
@@ -226,7 +245,9 @@ class Run:
         """
         path = self.folder / WEIGHTS
         if not path.exists():
-            raise WeightsError(f"{path} is missing: copy it again, or train the run again")
+            raise WeightsError(
+                f"{path} is missing: copy it again, or delete the folder and train the run again"
+            )
         if expected is None and self.done:
             expected = self.metrics.get("weights_sha256")
         try:

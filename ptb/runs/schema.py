@@ -95,7 +95,7 @@ SCHEMAS = {
     "texts.json": _list(_object(temperature=POSITIVE, start=TEXT, text=TEXT)),
     "analysis.json": ANALYSIS,
     "metrics.json": METRICS,
-    "diverged": DIVERGED,  # the metrics of a run that ended before its first epoch did
+    "diverged": DIVERGED,  # the metrics of a run without weights that can be measured
     ADAPTED: _list(ADAPTATION),
     JUDGED: _object(judge=TEXT, real=LOSS, losses=_list(LOSS)),
 }

@@ -106,7 +106,8 @@ def _recorded(way: Callable, *case) -> dict:
 def adapt(runs: list[Run]) -> list[dict]:
     """A row for each run and kind: what was chosen on validation, and both perplexities.
 
-    The last row is the ensemble of several runs. They are of one corpus and have weights.
+    The last row is the ensemble of several runs. They are of one corpus and have weights. A way by
+    which the weights blow up has no row.
     """
     corpus = load(runs[0].setting.corpus)
     models, rows = [load_model(run, corpus) for run in runs], []
@@ -115,8 +116,10 @@ def adapt(runs: list[Run]) -> list[dict]:
         if not model.window:  # a Transformer carries no state: it would see UPDATE_EVERY words
             ways.append(_dynamically)
         for way in ways:
-            rows.append({"run": run.folder.name} | _recorded(way, model, corpus))
-            print(rows[-1], flush=True)
+            row = {"run": run.folder.name} | _recorded(way, model, corpus)
+            print(row, flush=True)
+            if math.isfinite(row["valid"]) and math.isfinite(row["test"]):  # JSON has no infinity
+                rows.append(row)
     if len(runs) > 1:
         names = [run.folder.name for run in runs]
         rows.append({"run": "", "runs": names} | _recorded(_together, models, corpus))

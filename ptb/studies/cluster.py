@@ -20,7 +20,10 @@ def dask_executor(address: str) -> Iterator["Cluster"]:
 
     A run whose worker dies is started once more; after a second death it has failed.
     """
-    from distributed import Client  # a second to import, and few need it
+    try:
+        from distributed import Client  # a second to import, and few need it
+    except ModuleNotFoundError:
+        raise StudyError("a Dask cluster needs distributed: pip install distributed") from None
 
     check_scheduler(address)
     with Client(address, timeout=DEADLINE) as client, client.get_executor() as executor:

@@ -12,7 +12,7 @@ from ptb.evaluation.gradient_flow import gradient_flow
 from ptb.evaluation.perplexity import measure, sliding_losses, summary, token_losses
 from ptb.models.language_model import LanguageModel
 from ptb.models.precision import use_precision
-from ptb.runs.files import WEIGHTS
+from ptb.runs.files import NEXT_WEIGHTS, WEIGHTS
 from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
 from ptb.training.trainer import Diverged, Trainer, check_device, offsets
@@ -70,7 +70,10 @@ def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
     trainer, reason = Trainer(setting, corpus, device), None
     if (checkpoint := run.read_checkpoint()) is not None:
         trainer.resume(checkpoint)
+        run.settle_weights(trainer.saved)
+        run.read_weights(trainer.saved)  # raises now where they are lost, not at the end
     else:  # without its checkpoint the run begins anew: old weights are not its own
+        run.remove(NEXT_WEIGHTS)
         run.remove(WEIGHTS)
     run.write_history(trainer.history)
     if on_epoch:
@@ -87,10 +90,11 @@ def _train(setting, corpus, run, on_epoch, on_step, device, on_measure) -> dict:
 
 
 def _save(trainer: Trainer, run: Run, improved: bool) -> None:
-    """Best weights, then the checkpoint, by which the epoch counts, then the history out of it."""
+    """Weights if they are the best, the checkpoint, by which the epoch counts, then its history."""
     if improved:
         trainer.saved = run.write_weights(trainer.weights(), trainer.corpus.words)
     run.write_checkpoint(trainer.state())
+    run.settle_weights(trainer.saved)
     run.write_history(trainer.history)
 
 

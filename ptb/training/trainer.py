@@ -43,7 +43,7 @@ def _values(parameter: Tensor) -> Tensor:
 
 def offsets(setting: Setting, ids: Tensor) -> int:
     """The number of places where an epoch may start."""
-    return min(setting.bptt, len(ids) // 2)
+    return min(setting.bptt, len(ids) // 2) if setting.random_offset else 1
 
 
 class Diverged(Exception):
@@ -116,7 +116,8 @@ class Trainer:
         loss.backward()
         self._update(lr, [_values(p) for p in self.parameters])
         self._move_average()
-        take_spare_memory(self.spare)
+        if self.device.type == "cpu":
+            take_spare_memory(self.spare)
         return loss.detach(), state
 
     @torch.no_grad()

@@ -289,7 +289,8 @@ def test_the_longest_sequence_that_a_text_shares_with_training(ids, shared):
 def saved(model, tiny_corpus, tmp_path) -> Run:
     run = Run(tmp_path / "run")
     with run.writing(SETTING):
-        run.write_weights(dict(model.named_parameters()), tiny_corpus.words)
+        weights = dict(model.named_parameters()), tiny_corpus.words
+        run.settle_weights(run.write_weights(*weights))
     return run
 
 

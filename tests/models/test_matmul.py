@@ -135,5 +135,6 @@ def test_spare_memory_is_taken_once_and_for_what_comes_later():
     block = "torch.zeros(12_000_000)"
     assert fresh_bytes("", "take_spare_memory(64_000_000)") > 60e6
     assert fresh_bytes("take_spare_memory(64_000_000)", block) < 1e6
+    assert fresh_bytes("", f"take_spare_memory({2**30})") < 60e6  # what would be given back
     held = f"take_spare_memory(64_000_000); held = {block}"
     assert fresh_bytes(held, "take_spare_memory(64_000_000)") < 1e6

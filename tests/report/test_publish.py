@@ -105,6 +105,21 @@ def test_a_copy_that_fails_half_way_leaves_what_was_published(places, monkeypatc
     assert [path.name for path in (places / "records").iterdir()] == ["demo"]
 
 
+def test_publishing_that_is_stopped_between_its_renames_loses_no_record(places, monkeypatch):
+    other = replace(TINY, seed=2)
+    monkeypatch.setitem(STUDIES, "demo", [TINY, other])
+    finish(TINY, places / "runs" / "demo")
+    publish("demo")
+    (places / "records" / "demo").rename(places / "records" / "demo.old")
+    (places / "records" / "demo.partial").mkdir()
+    shutil.rmtree(places / "runs")
+    finish(other, places / "runs" / "demo")
+    publish("demo")
+    assert [path.name for path in (places / "records").iterdir()] == ["demo"]
+    published = {path.name for path in (places / "records" / "demo").iterdir()}
+    assert published == {TINY.name, other.name}
+
+
 def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(places):
     with pytest.raises(StudyError, match="no run of demo is there: python -m ptb study run demo"):
         report("demo")

@@ -74,6 +74,12 @@ def test_table_has_the_settings_in_the_exercises_order(tmp_path):
     assert list(table["target"]) == ["125: yes", "100: yes", "125: yes", "100: no"]
 
 
+def test_a_best_epoch_is_a_whole_number_beside_a_run_that_has_none(tmp_path):
+    table = make_table(tmp_path)
+    beside = table.assign(best_epoch=table["best_epoch"].astype(float))
+    assert list(tables.perplexities(beside)["best epoch"]) == ["2 of 3"] * 4
+
+
 def test_the_gap_is_of_the_whole_training_split_and_its_start_stands_beside_it(tmp_path):
     first = tables.perplexities(make_table(tmp_path)).iloc[0]
     assert (first["train"], first["start"], first["gap"]) == ("60.00", "60.00", "2.00")

@@ -53,7 +53,7 @@ def test_full_disk_is_one_line_and_leaves_what_was_there(tmp_path, full_disk, ol
     ("name", "write"),
     [
         ("checkpoint.pt", lambda run: run.write_checkpoint({"a": torch.zeros(10)})),
-        ("weights.safetensors", lambda run: run.write_weights({"a": torch.zeros(10)}, ("x",))),
+        ("weights.next.safetensors", lambda run: run.write_weights({"a": torch.zeros(10)}, ("x",))),
         ("history.csv", lambda run: run.write_history([row(1)])),
         ("metrics.json", lambda run: run.finish({})),
     ],
@@ -235,7 +235,7 @@ def test_weights_round_trip_as_half_precision_with_the_vocabulary(tmp_path):
     torch.manual_seed(1)
     weights = {"a": torch.randn(3, 4), "layers.0.b": torch.randn(5, 2).T}
     words = ("<eos>", "<unk>", "naïve", "'s", '"quoted"')
-    Run(tmp_path).write_weights(weights, words)
+    write_weights(Run(tmp_path), weights, words)
     read, read_words = Run(tmp_path).read_weights()
     assert read_words == words
     assert read.keys() == weights.keys()
@@ -244,13 +244,17 @@ def test_weights_round_trip_as_half_precision_with_the_vocabulary(tmp_path):
         assert torch.equal(read[name], tensor.half().float())
 
 
+def write_weights(run: Run, *weights) -> None:
+    run.settle_weights(run.write_weights(*weights))
+
+
 def test_weights_beyond_half_precision_stay_finite(tmp_path):
-    Run(tmp_path).write_weights({"a": torch.tensor([1e6, -1e6, 1.0])}, ("x",))
+    write_weights(Run(tmp_path), {"a": torch.tensor([1e6, -1e6, 1.0])}, ("x",))
     assert Run(tmp_path).read_weights()[0]["a"].tolist() == [65504.0, -65504.0, 1.0]
 
 
 def test_weights_are_two_bytes_each(tmp_path):
-    Run(tmp_path).write_weights({"a": torch.zeros(100, 100)}, ("x",))
+    write_weights(Run(tmp_path), {"a": torch.zeros(100, 100)}, ("x",))
     assert 20_000 < (tmp_path / "weights.safetensors").stat().st_size < 21_000
 
 
@@ -328,7 +332,7 @@ def truncate(path, size):
 def weighed(tmp_path) -> Run:
     """A run with weights, done as far as they are concerned."""
     run = Run(tmp_path)
-    run.write_weights({"a": torch.ones(40, 20), "b": torch.zeros(3)}, ("x", "y"))
+    write_weights(run, {"a": torch.ones(40, 20), "b": torch.zeros(3)}, ("x", "y"))
     run.finish({"status": "finished"})
     return run
 

@@ -91,6 +91,17 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     assert f"did you mean '{settings[1].name}'?" in capsys.readouterr().err
 
 
+def test_a_way_that_blows_the_weights_up_leaves_the_other_rows(tmp_path, tiny_corpus, monkeypatch):
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    monkeypatch.setattr(adaptation, "load", lambda name: tiny_corpus)
+    monkeypatch.setattr(adaptation, "dynamic_perplexity", lambda *_: math.inf)
+    setting = Setting("gru", embedding=4, hidden=4, epochs=1)
+    train(setting, tiny_corpus, tmp_path / "study" / setting.name)
+    assert main(["adapt", "study"]) == 0
+    rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert [row["kind"] for row in rows] == ["temperature"]
+
+
 def test_a_study_without_weights_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
     assert main(["adapt", "nothing"]) == 1

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -327,6 +328,11 @@ def test_a_worker_is_no_scheduler_and_a_scheduler_needs_a_worker(cluster, capsys
         f"the Dask scheduler at {address!r} has no workers: start some with dask worker {address}"
     )
     assert line == said
+
+
+def test_without_dask_a_scheduler_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert refused("tcp://127.0.0.1:9", capsys).endswith("pip install distributed")
 
 
 def test_an_unknown_study_is_one_line(capsys):

@@ -67,6 +67,12 @@ def test_twenty_starts_make_ten_texts_of_each_kind():
     assert len({text["start"] for text in found if text["temperature"] == 0}) == 20
 
 
+def test_a_vocabulary_of_one_word_has_no_start_for_the_longer_texts():
+    corpus = Corpus("one", ("a", "<eos>"), {"train": torch.tensor([0, 1] * 20)})
+    found = write_texts(build(make_setting(), 2), corpus, bptt=4)
+    assert [(text["start"], text["temperature"]) for text in found] == [("a", 0.0), ("a", 1.0)]
+
+
 def test_sampled_texts_are_reproducible():
     corpus, model = make_corpus(), make_model("gru")
     assert write_texts(model, corpus, 4) == write_texts(model, corpus, 4)

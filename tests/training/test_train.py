@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import make_corpus
 from test_language_model import KINDS
 from test_perplexity import word_by_word
 from torture import CASES, results
 
-from ptb.errors import RunError
+from ptb.errors import CorpusError, RunError
 from ptb.evaluation.analysis import step_losses, unigram
 from ptb.evaluation.gradient_flow import gradient_flow
 from ptb.evaluation.perplexity import perplexity, token_losses
@@ -300,6 +301,35 @@ def test_run_that_fails_while_writing_goes_on_from_there(
         train(setting, tiny_corpus, tmp_path)
     train(setting, tiny_corpus, tmp_path)
     assert results(tmp_path) == uninterrupted(setting, tiny_corpus)
+
+
+def test_without_an_offset_a_text_need_fill_its_rows_from_its_start_alone(tiny_setting, tmp_path):
+    corpus = make_corpus(train=41)
+    short = tiny_setting(epochs=1, bptt=35, batch_size=30)
+    with pytest.raises(CorpusError, match="from offset"):
+        train(short, corpus, tmp_path / "offset")
+    assert train(replace(short, random_offset=False), corpus, tmp_path)["status"] == "finished"
+
+
+def test_a_run_stopped_between_its_weights_and_its_checkpoint_keeps_the_best_it_has(
+    tiny_setting, tiny_corpus, tmp_path, monkeypatch
+):
+    """Elsewhere the epoch that is repeated may come out otherwise; here it is worse."""
+
+    def failing(self, state):
+        raise OSError("disk full")
+
+    with pytest.raises(Stop):
+        train(tiny_setting(), tiny_corpus, tmp_path, **stop_after_epoch(1, Stop()))
+    first = (tmp_path / "weights.safetensors").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(Run, "write_checkpoint", failing)
+        train(tiny_setting(), tiny_corpus, tmp_path)
+    assert (tmp_path / "weights.next.safetensors").read_bytes() != first
+    monkeypatch.setattr("ptb.training.trainer.learning_rate", lambda *_: 100.0)
+    assert train(tiny_setting(), tiny_corpus, tmp_path)["best_epoch"] == 1
+    assert (tmp_path / "weights.safetensors").read_bytes() == first
+    assert not (tmp_path / "weights.next.safetensors").exists()
 
 
 @pytest.mark.parametrize("stop", [stop_after_epoch, stop_within_epoch])
