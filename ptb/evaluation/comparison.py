@@ -48,13 +48,15 @@ def compare(first: dict, second: dict) -> Difference:
 def bootstrap(losses: np.ndarray, tokens: np.ndarray) -> Difference:
     """The mean of losses (n,) a token, with tokens (n,) in each, and its 95% interval.
 
-    A draw takes ⌈n / L⌉ blocks of L = n^(1/3) neighbours, the last one's neighbour being the first.
+    A draw takes ⌈n / L⌉ blocks of L = √n neighbours, the last one's neighbour being the first: of
+    Penn Treebank's test text 61 sentences, more than an article has. (Blocks of n^(1/3), a usual
+    choice, are 16: their intervals are a fifth narrower.)
     With fewer than MIN_SENTENCES there is no interval: its ends are NaN.
     """
     mean = losses.sum() / tokens.sum()
     if len(losses) < MIN_SENTENCES:
         return Difference(mean, math.nan, math.nan)
-    length = round(len(losses) ** (1 / 3))
+    length = round(math.sqrt(len(losses)))
     loss, count = (_block_sums(part, length) for part in (losses, tokens))
     generator = np.random.default_rng(SEED)
     blocks = generator.integers(len(losses), size=(DRAWS, math.ceil(len(losses) / length)))

@@ -132,6 +132,13 @@ def flowing(runs: pd.DataFrame) -> pd.DataFrame:
     return ran[ran["experiment"].isin((*PAIR, LSTM))]
 
 
+def reaching(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose records say how far their gradients reach: recurrent ones that ended."""
+    ran = ended(runs)
+    ran = ran[ran["best_epoch"].notna()]
+    return ran[[bool(run.analysis.get("flow")) for run in ran["run"]]]
+
+
 # ---------------------------------------------------------------- how a run is named
 def named(row: pd.Series) -> str:
     """A run by its tag and its architecture: "3.2a GRU"."""

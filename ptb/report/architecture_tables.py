@@ -9,7 +9,6 @@ from ptb.paths import ROOT
 from ptb.report.architecture_runs import (
     best_of_each,
     ended,
-    flowing,
     looked_at,
     named,
     number,
@@ -188,12 +187,12 @@ def _figure(runs: pd.DataFrame, name: str) -> str:
 
 # ---------------------------------------------------------------- gradients, texts
 def flow_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """How far the gradients flow back, before and after training.
+    """How far the gradients of runs that have recorded it flow back, before and after training.
 
     Of an LSTM, whose state is h and c, a second pair of rows has h alone, where the run has it.
     """
     rows = []
-    for _, row in flowing(runs).iterrows():
+    for _, row in runs.iterrows():
         states = {"": " and ".join(CELLS[row["cell"]].states), ", h": "h alone"}
         for when, norms in row["run"].analysis["flow"].items():
             for kind in states if "average, h" in norms else [""]:
@@ -217,27 +216,30 @@ def _steps(value: float | None) -> str:
 def qualities(runs: pd.DataFrame) -> pd.DataFrame:
     """A row per run that has texts: validation perplexity, and how its texts are; numbers.
 
-    loss: of the sampled texts to the run's judge, less that judge's on real text, nats per word;
+    loss: of the sampled texts to the run's judge, less that judge's on real text, nats per word,
+    and its standard error over the texts;
     repetition: of the greedy ones, the share of groups of three words that a text had before;
     unk: the greedy ones' share of `<unk>`; judge: the experiment that read the texts.
     """
-    rows = []
+    rows, columns = [], ["run", "valid", "judge", "loss", "error", "repetition", "unk"]
     for _, row in ended(runs).sort_values("valid").iterrows():
         if row["run"].texts:
             texts, judged = frame(row["run"]), row["run"].judged
             drawn = texts["temperature"] == 1
             found = {"run": named(row), "valid": row["valid"]}
             found["judge"] = judged["judge"].partition("-")[0] if judged else ""
-            found["loss"] = texts.loc[drawn, "loss"].mean()
+            losses = texts.loc[drawn, "loss"]
+            found |= {"loss": losses.mean(), "error": losses.sem()}
             rows.append(found | texts.loc[~drawn, ["repetition", "unk"]].mean().to_dict())
-    return pd.DataFrame(rows, columns=["run", "valid", "judge", "loss", "repetition", "unk"])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def quality_table(runs: pd.DataFrame) -> pd.DataFrame:
     """`qualities` as text."""
     shown = qualities(runs)
-    for name, digits in (("valid", 1), ("loss", 2), ("repetition", 2), ("unk", 2)):
+    for name, digits in (("valid", 1), ("loss", 2), ("error", 2), ("repetition", 2), ("unk", 2)):
         shown[name] = [number(value, digits) for value in shown[name]]
+    shown["loss"] += [f" ± {error}" if error != "–" else "" for error in shown.pop("error")]
     return shown.rename(columns={"unk": UNK})
 
 

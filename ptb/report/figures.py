@@ -192,6 +192,22 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
+def one_factor(found: pd.DataFrame) -> Figure:
+    """How far each changed run of `tables.one_factor` is from its recipe's own, with intervals."""
+    changed = found[found["beside"].notna()].iloc[::-1]  # the first on top
+    means, lows, highs = (
+        np.array([getattr(contrast, end) for contrast in changed["beside"]])
+        for end in ("mean", "low", "high")
+    )
+    size = (WIDTH, 0.9 + 0.3 * len(changed))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.errorbar(means, changed["name"], xerr=[means - lows, highs - means], fmt="o", capsize=3)
+    axes.axvline(0, color="grey", lw=0.8)
+    axes.margins(y=0.3 / len(changed))
+    axes.set_xlabel("change of test perplexity from the quick recipe with dropout, in percent")
+    return figure
+
+
 TRIAL_CHOICES = {"dropout": "dropout", "weight_decay": "weight decay", "epochs": "epochs"}
 
 

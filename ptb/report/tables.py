@@ -177,7 +177,7 @@ def one_factor_table(found: pd.DataFrame) -> pd.DataFrame:
             "run": one["name"],
             "epochs": f"{one['row']['epochs']}",
             **{split: f"{one['row'][split]:.2f}" for split in SPLITS},
-            "test, beside the recipe": str(one["beside"] or "–"),
+            "change on test": str(one["beside"] or "–"),
             "minutes": minutes(one["row"]["minutes"]),
         }
         for one in found.to_dict("records")
@@ -209,15 +209,13 @@ def _variant(before: dict | None, row: dict | None) -> str:
 def trials(table: pd.DataFrame) -> pd.DataFrame:
     """The trials as a report shows them: what was chosen, what it cost and what it reached."""
     numbers = table[["train", "valid", "minutes"]].map("{:.1f}".format)
-    choices = table[list(TRIAL_COLUMNS)].assign(
-        cell=[CELLS[cell].title for cell in table["cell"]],
-        beside=[_beside(row) for row in table.to_dict("records")],
-    )
+    choices = table[list(TRIAL_COLUMNS)].assign(cell=[CELLS[cell].title for cell in table["cell"]])
+    choices["other choices"] = [_others(row) for row in table.to_dict("records")]
     frame = pd.concat([choices, numbers], axis=1)
     return frame.map(choice).rename(columns=lambda name: name.replace("_", " "))
 
 
-def _beside(row: dict) -> str:
+def _others(row: dict) -> str:
     """The other choices that are not the default's: "tied, weight drop 0.2"."""
     names = [n for n, field in FIELDS.items() if n not in TRIAL_COLUMNS and row[n] != field.default]
     words = {name: name.replace("_", " ") for name in names}

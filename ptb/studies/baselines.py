@@ -30,7 +30,7 @@ def baselines(corpus: Corpus) -> list[dict]:
         start = time.perf_counter()
         model = KneserNey(corpus["train"], types, order)
         losses = {split: model.losses(corpus[split]) for split in HELD_OUT}
-        rows.append(_row(f"{name}, interpolated Kneser-Ney", "", losses, start))
+        rows.append(_row(f"{name}, modified Kneser-Ney", "", losses, start))
     return [*rows, _with_cache(rows[-1]["model"], losses, corpus)]
 
 

@@ -42,6 +42,15 @@ def test_neighbours_that_are_alike_widen_the_interval():
     assert together.high - together.low > 2 * (apart.high - apart.low)
 
 
+def test_interval_is_wide_enough_where_an_article_has_twenty_sentences():
+    widths = []  # over those that the normal law gives for the articles
+    for seed in range(8):
+        articles = np.random.default_rng(seed).normal(0, 1, 200)
+        found = bootstrap(np.repeat(articles, 20), np.ones(4_000))
+        widths.append((found.high - found.low) / (2 * 1.96 * articles.std() / math.sqrt(200)))
+    assert np.mean(widths) == pytest.approx(0.9, abs=0.05)
+
+
 @pytest.mark.parametrize("count", [1, comparison.MIN_SENTENCES - 1])
 def test_too_few_sentences_have_a_mean_and_no_interval(count):
     found = bootstrap(np.full(count, 0.5), np.full(count, 2))

@@ -247,7 +247,7 @@ def test_the_solutions_claims_stand_beside_both_figures(tmp_path):
 # ---------------------------------------------------------------- gradients, texts
 def test_half_lives_before_and_after_training(tmp_path):
     flows = {"3.1d": {"falls": (0.5, 0.25)}, "3.2a": {"falls": (0.5, 2**-0.125)}}
-    rows = tables.flow_table(make_study(tmp_path, **flows))
+    rows = tables.flow_table(records.flowing(make_study(tmp_path, **flows)))
     assert list(rows["run"].unique()) == ["3.1d RNN", "3.2a GRU", "LSTM"]
     rows = rows.set_index(["run", "training"])
     assert rows.loc[("3.1d RNN", "after"), "half-life"] == "0.5"
@@ -285,7 +285,7 @@ def test_quality_of_texts_beside_perplexity(tmp_path):
     assert list(found["loss"]) == pytest.approx([math.log(valid) for valid in found["valid"]])
     judge_all(table, lambda valid: -valid / 100)
     assert list(tables.quality_table(table).loc[0, ["run", "valid", "loss", "<unk>"]]) == [
-        "3.2c GRU", "106.7", "−1.07", "0.20",
+        "3.2c GRU", "106.7", "−1.07 ± 0.00", "0.20",
     ]  # fmt: skip
 
 

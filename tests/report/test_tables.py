@@ -12,7 +12,7 @@ from test_run import measured, parameters
 from test_table import make_run as make_record
 
 from ptb.recipes import recipe
-from ptb.report import tables
+from ptb.report import figures, tables
 from ptb.runs.run import Run
 from ptb.runs.table import four_settings, gather
 from ptb.studies import ablation, baselines
@@ -148,6 +148,10 @@ def test_each_changed_run_stands_beside_its_recipes_own(tmp_path, monkeypatch):
     table = tables.one_factor_table(found)
     assert list(table["test"]) == ["95.00", "96.90"] and table.iloc[0, -2] == "–"
     assert table.iloc[1, -2].startswith("+2.0% (95% interval +")
+    (axes,) = figures.one_factor(found).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["no clipping"]
+    low, high = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
+    assert (low, high) == (found["beside"][1].low, found["beside"][1].high)
 
 
 def test_ngrams_are_those_of_the_record():

@@ -109,5 +109,5 @@ def test_a_trial_is_shown_with_what_differs_from_the_default():
     plain = asdict(Setting()) | {"best_epoch": 4, "train": 50.0, "valid": 90.128, "minutes": 7.25}
     tied = plain | {"tied": True, "weight_drop": 0.2, "lr": 25.0}
     table = tables.trials(pd.DataFrame([plain, tied]))
-    assert list(table["beside"]) == ["", "tied, weight drop 0.2"]
+    assert list(table["other choices"]) == ["", "tied, weight drop 0.2"]
     assert list(table["lr"]) == ["20", "25"] and list(table["valid"]) == ["90.1", "90.1"]
