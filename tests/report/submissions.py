@@ -204,12 +204,33 @@ FROM_TORCH = {
             "        mine.copy_(given)\n"
             "return cell(x, h)"
         ],
+        "masked-softmax-by-product": [
+            "return torch.softmax(scores.masked_fill(~mask, -torch.inf), -1)"
+        ],
         "attention": ["return nn.functional.scaled_dot_product_attention(q, k, v, mask)"],
         "multi-head-attention": [
             "later = torch.ones(len(x), len(x)).triu(1).bool()\n"
             "return as_torch_has_them(weights)(x, x, x, attn_mask=later)[0]"
         ],
-    }
+    },
+    "theory": IN_OTHER_WORDS["theory"]
+    | {
+        "vector-gradients": [
+            "a = torch.logit(z_2).requires_grad_()\n"
+            "h_2 = a.sigmoid() * h_1 + (1 - a.sigmoid()) * g_2\n"
+            "(u,) = torch.autograd.grad(delta @ h_2, a)\n"
+            "return torch.outer(x_2, u), torch.outer(h_1, u)",
+            *IN_OTHER_WORDS["theory"]["vector-gradients"][1:],
+        ]
+    },
+    "lesson": IN_OTHER_WORDS["lesson"]
+    | {
+        "saved-by-the-gru": [
+            "models = LSTMModel(hidden, layers), GRUModel(hidden, layers)\n"
+            "lstm, gru = (sum(p.numel() for p in m.rnn.parameters()) for m in models)\n"
+            "return lstm - gru"
+        ]
+    },
 }
 
 

@@ -26,6 +26,11 @@ from ptb.paths import ROOT
 from ptb.report import student
 
 POINTS = {"cells": (25, 0), "theory": (30, 20), "lesson": (20, 5)}  # by checks, by a person
+WITHOUT_LAST_DROPOUT = """None
+def forward(self, x, state=None):
+    outputs, state = self.rnn(self.drop(self.embedding(x)), state)
+    return self.output(outputs), state
+"""
 WRONG = [  # assignment, cell, a slip in IN_OTHER_WORDS, and the check that must find it
     ("cells", "rnn-step", "+ b_hh", "", "rnn-step-check"),
     ("cells", "lstm-step", "i, f, g, o", "i, f, o, g", "lstm-step-check"),
@@ -49,6 +54,8 @@ WRONG = [  # assignment, cell, a slip in IN_OTHER_WORDS, and the check that must
     ("lesson", "windows", "cut(1)", "cut(0)", "windows-check"),
     ("lesson", "windows", "torch.stack(ids[k", "torch.stack(ids[2 * k", "windows-check"),
     ("lesson", "gru-model", "nn.GRU(", "nn.LSTM(", "gru-model-check"),
+    ("lesson", "gru-model", "uniform_(-0.1, 0.1)", "normal_(0.0, 0.1)", "gru-model-check"),
+    ("lesson", "gru-model", "LSTMModel.forward", WITHOUT_LAST_DROPOUT, "gru-model-check"),
     ("lesson", "saved-by-the-gru", "2 + 2", "2 + 1", "saved-by-the-gru-check"),
     ("lesson", "tie", "= model.output.weight", "= model.rnn.weight_ih_l0", "tie-check"),
     ("lesson", "train", "state[0].detach(), state[1].detach()", "state", "train-check"),
@@ -239,7 +246,11 @@ def test_what_can_be_imported_passes_no_check(name, way, released, grade):
     attempts = {task: answers for task, answers in way.items() if answers != right[task]}
     assert attempts
     for task, answers in attempts.items():
-        check = {"scalar-gradients": "gradient-a"}.get(task, f"{task}-check")
+        several = {
+            "scalar-gradients": "gradient-a",
+            "vector-gradients": "update-gate-vectors-check",
+        }
+        check = several.get(task, f"{task}-check")
         error = grade(name, handed_in(released[name], right | {task: answers}), only=check)[check]
         assert isinstance(error, AssertionError), (task, error)
         assert re.search("by hand, without a call of|do not import ptb", str(error)), task
@@ -284,6 +295,7 @@ def test_by_hand_allows_what_a_student_may_call(grade):
         "    return torch.nn.functional.linear(x, torch.eye(2)).sigmoid()\n"
         "def answer(x):\n"
         "    import colorsys\n"
+        "    print('shape', x.shape, x)\n"
         "    return [helper(x), statistics.mean([1, 3]), math.exp(0), sympy.Symbol('a') ** 2]\n"
         "found = by_hand(answer, torch.zeros(1, 2))\n"
         "assert found[0].tolist() == [[0.5, 0.5]] and found[1:3] == [2, 1]\n"
