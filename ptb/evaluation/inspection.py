@@ -179,10 +179,7 @@ def next_word(model, ids: Tensor, temperature: float = 1.0, top_k: int | None = 
 # ---------------------------------------------------------------- attention
 def attention_scores(attention: MultiHeadAttention, x: Tensor) -> Tensor:
     """Q Kᵀ / √d of each head for x (T, B, D): (B, h, T, T), before mask and softmax."""
-    q, k = (
-        part(x).unflatten(2, (attention.heads, -1)).permute(1, 2, 0, 3)  # (B, h, T, d)
-        for part in (attention.query, attention.key)
-    )
+    q, k = (attention.split_heads(part(x)) for part in (attention.query, attention.key))
     return q @ k.mT / math.sqrt(q.shape[-1])
 
 
