@@ -199,7 +199,8 @@ def sample(options) -> int:
     start = torch.tensor([corpus.index[EOS], *prompt])
     generator = torch.Generator().manual_seed(seed)
     ids = generate(model, start, length, temperature, generator)
-    print(corpus.text([*prompt, *ids]).replace(f" {EOS}", "\n").replace("\n ", "\n"))
+    words = ["\n" if word == EOS else word for word in corpus.text([*prompt, *ids]).split(" ")]
+    print(" ".join(words).replace(" \n", "\n").replace("\n ", "\n"))
     return 0
 
 

@@ -150,6 +150,13 @@ def test_sample_writes_on_from_the_prompt(run, sentences, capsys):
     assert set(text.split()) <= set(load("embedded").words)
 
 
+def test_a_line_may_end_before_its_first_word(run, monkeypatch, capsys):
+    corpus = load("embedded")
+    ids = [corpus.index["<eos>"], 1, corpus.index["<eos>"], corpus.index["<eos>"], 2]
+    monkeypatch.setattr("ptb.evaluation.generation.generate", lambda *_: ids)
+    assert sampled(run, "", capsys) == f"\n{corpus.words[1]}\n\n{corpus.words[2]}\n"
+
+
 def test_samples_seed_and_temperature_count(run, capsys):
     first, again, other = (sampled(run, f"--seed {seed}", capsys) for seed in (1, 1, 2))
     assert first == again != other

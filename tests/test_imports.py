@@ -83,12 +83,12 @@ def test_the_map_names_every_folder_in_order():
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_go_upwards(module):
-    assert against_the_order(module, MODULES[module].read_text()) == []
+    assert against_the_order(module, MODULES[module].read_text(encoding="utf-8")) == []
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(MAY_DRAW)])
 def test_only_reports_draw(module):
-    assert drawing(MODULES[module].read_text()) == set()
+    assert drawing(MODULES[module].read_text(encoding="utf-8")) == set()
 
 
 @pytest.mark.parametrize(

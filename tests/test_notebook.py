@@ -364,6 +364,21 @@ def test_evaluate_refuses_faulty_records_and_a_run_without_weights(run_cells, sa
     assert refusal(run_cells, "evaluate.ipynb", {"run": str(copy)}) == said
 
 
+def test_your_own_study_is_shown_once_its_four_runs_are_done(tmp_path, monkeypatch):
+    runs, records = tmp_path / "runs", tmp_path / "records"
+    monkeypatch.setattr(notebook, "RUNS", runs)
+    monkeypatch.setattr(notebook, "RECORDS", records)
+    shutil.copytree(RECORDS / "dropout", records / "dropout")
+    *three, fourth = (path for path in (records / "dropout").iterdir() if path.is_dir())
+    for run in three:
+        shutil.copytree(run, runs / "dropout" / run.name)
+    table, whose = pu.choose_study(None)
+    assert pu.is_published(table) and "the published study: 4 of 4" in whose
+    shutil.copytree(fourth, runs / "dropout" / fourth.name)
+    table, whose = pu.choose_study(None)
+    assert not pu.is_published(table) and "your own study: 4 of 4" in whose
+
+
 def test_a_report_says_what_is_missing_and_what_it_leaves_out(tmp_path):
     for name in (recipe("lstm", 0.0).name, recipe("gru", 0.0).name):
         shutil.copytree(RECORDS / "dropout" / name, tmp_path / name)

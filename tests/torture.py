@@ -48,7 +48,7 @@ def results(folder) -> tuple:
     run = Run(folder)
     weights = (run.folder / "weights.safetensors").read_bytes()
     history = run.history.drop(columns=["seconds", "tokens_per_second"]).to_dict("list")
-    return history, weights, run.metrics, run.samples, run.analysis
+    return history, weights, run.metrics, run.samples, run.texts, run.analysis
 
 
 def files(folder) -> set[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
+from papermill.exceptions import PapermillExecutionError
 
 from ptb.errors import StudyError
 from ptb.paths import NOTEBOOKS, RECORDS, ROOT, RUNS, relative
@@ -54,13 +55,13 @@ def make_pdf(study: Path, name: str) -> Path:
     """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
     executed = study / name
     print(f"executing {name} for {relative(study)}, then making its PDF", flush=True)
-    papermill.execute_notebook(
-        NOTEBOOKS / name,
-        executed,
-        {"study": str(study)},
-        cwd=NOTEBOOKS,
-        progress_bar=False,
-    )
+    given = {"study": str(study)}
+    try:
+        papermill.execute_notebook(
+            NOTEBOOKS / name, executed, given, cwd=NOTEBOOKS, progress_bar=False
+        )
+    except PapermillExecutionError as error:
+        raise StudyError(f"{name}: {error.ename}: {error.evalue}") from None
     export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
     subprocess.run([*export, str(executed)], check=True)
     return executed.with_suffix(".pdf")

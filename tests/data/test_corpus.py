@@ -167,6 +167,9 @@ class Block(str):
     def replace(self, *arguments):
         return Block(str.replace(self, *arguments))
 
+    def split(self, *arguments):
+        return [Block(word) for word in str.split(self, *arguments)]
+
     def __radd__(self, before):
         Block.copied += len(before)
         return Block(str.__add__(before, self))

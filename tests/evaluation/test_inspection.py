@@ -45,6 +45,7 @@ def test_each_gate_does_what_its_name_says(make_model):
     before = torch.cat((h[None], found["c"][:-1]))
     torch.testing.assert_close(found["c"], found["f"] * before + found["i"] * found["g"])
     torch.testing.assert_close(found["h"], found["o"] * found["c"].tanh())
+    assert found["i"].min() > 0 > found["g"].min()
     found = inspection.gate_values(make_model("gru").layers[0], x, (h,))
     before = torch.cat((h[None], found["h"][:-1]))
     torch.testing.assert_close(found["h"], found["z"] * before + (1 - found["z"]) * found["n"])

@@ -21,7 +21,8 @@ def test_a_copy_has_its_sources_cells_and_was_executed_without_an_error(name):
 
 
 def test_there_is_no_other_copy():
-    assert {path.stem for path in COPIES.iterdir()} == set(READ)
+    left = {path.stem for path in COPIES.iterdir() if not path.stem.endswith(".partial")}
+    assert left == set(READ)
 
 
 def test_a_copy_to_read_has_pictures_but_neither_pdf_nor_papermills_marks(tmp_path):

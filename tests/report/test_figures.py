@@ -96,12 +96,9 @@ def test_convergence_plots_are_compared_on_axes_of_one_range(tmp_path):
 def test_save_all_writes_each_figure_twice(tmp_path):
     figures.save_all(make_table(tmp_path / "runs"), tmp_path / "figures")
     names = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert {
-        "convergence.png",
-        "convergence.pdf",
-        "gap.png",
-        "convergence-gru-dropout0.3.pdf",
-    } <= names
+    runs = [f"convergence-{cell}-dropout{p}" for cell in ("lstm", "gru") for p in ("0", "0.3")]
+    stems = ["convergence", "train", "valid", "gap", "frequency", "position", "distance", *runs]
+    assert names == {f"{stem}{suffix}" for stem in stems for suffix in (".png", ".pdf")}
 
 
 @pytest.mark.parametrize("kind", ["frequency", "position", "distance"])

@@ -125,6 +125,12 @@ def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(places):
         report("demo")
 
 
+def test_a_report_that_its_runs_do_not_allow_is_one_line(places):
+    (places / "runs" / "demo" / "lstm").mkdir(parents=True)
+    with pytest.raises(StudyError, match="^report.ipynb: SettingError: no finished run of"):
+        report("demo")
+
+
 def test_a_run_that_diverged_at_once_is_complete_and_published(places, monkeypatch):
     monkeypatch.setitem(STUDIES, "demo", [TINY])
     folder = places / "runs" / "demo" / TINY.name

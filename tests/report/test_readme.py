@@ -2,9 +2,9 @@
 
 import ast
 import json
-import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import nbformat
@@ -69,8 +69,19 @@ def test_every_command_is_of_a_kind_that_is_tested_here():
 
 
 @pytest.mark.parametrize("line", MAKE)
-def test_make_targets_exist(line):
-    assert os.system(f"cd '{ROOT}' && {line} --dry-run > /dev/null 2>&1") == 0
+def test_make_targets_exist_and_pass_their_options_on(line):
+    words = [*shlex.split(line), "--dry-run"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    given = dict(word.split("=") for word in words if re.match("[A-Z]+=", word))
+    given.pop("UV", None)
+    for study in re.findall(r"-m ptb (study .*)", done.stdout):
+        options = parser().parse_args(shlex.split(study))
+        assert options.study.isupper() or options.action != "run" or chosen_study(options)
+        if options.action == "run":
+            for name, value in given.items():
+                found = getattr(options, name.lower())
+                assert value == (" ".join(found) if name == "ONLY" else f"{found}")
 
 
 @pytest.mark.parametrize("line", PTB)

@@ -10,9 +10,10 @@ from test_language_model import plain_copy, plain_loss
 from ptb.__main__ import main
 from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import build
+from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
 from ptb.studies import adaptation
-from ptb.studies.adaptation import dynamic_perplexity, ensemble, heated
+from ptb.studies.adaptation import PART, TEMPERATURES, dynamic_perplexity, ensemble, heated
 from ptb.training.train import train
 
 
@@ -75,7 +76,16 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     tmp_path, tiny_corpus, monkeypatch, capsys
 ):
     monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    # a test text of the likeliest word alone asks for another temperature than validation does
+    tiny_corpus.splits["test"] = torch.zeros(80, dtype=torch.int32)
     monkeypatch.setattr(adaptation, "load", lambda name: tiny_corpus)
+    read, dynamic = [], adaptation.dynamic_perplexity
+
+    def watched(model, ids, lr, decay):
+        read.append(ids)
+        return dynamic(model, ids, lr, decay)
+
+    monkeypatch.setattr(adaptation, "dynamic_perplexity", watched)
     settings = [Setting("gru", embedding=4, hidden=4, epochs=1, seed=n) for n in (1, 2)]
     for setting in settings:
         train(setting, tiny_corpus, tmp_path / "study" / setting.name)
@@ -84,6 +94,15 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     assert [row["kind"] for row in rows] == ["temperature", "dynamic evaluation"] * 2 + ["ensemble"]
     assert all(math.isfinite(row[split]) for row in rows for split in ("valid", "test"))
     assert all(row["environment"]["torch"] == torch.__version__ for row in rows)
+    model = load_model(Run(tmp_path / "study" / rows[0]["run"]), tiny_corpus)
+    valid, test = (
+        {t: perplexity(token_losses(heated(model, t), tiny_corpus[split])) for t in TEMPERATURES}
+        for split in ("valid", "test")
+    )
+    best = min(valid, key=valid.get)
+    assert (rows[0]["chosen"], rows[0]["valid"]) == (f"{best:g}", valid[best])
+    assert min(test, key=test.get) != best
+    assert all(torch.equal(ids, tiny_corpus["valid"][:PART]) for ids in read[: len(read) // 2 - 2])
     assert main(["adapt", "study", settings[1].name]) == 0  # that run alone
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
     assert {row["run"] for row in rows} == {settings[1].name}  # of one model, no ensemble

@@ -101,12 +101,12 @@ def test_interrupted_study_begins_no_other_run(faked, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(study, "_watch", interrupted)
-    with (
-        pytest.raises(StudyError, match="stopped: run it again"),
-        ThreadPoolExecutor(1) as executor,
-    ):
-        executor.submit(time.sleep, 0.1)
-        study.run_study([TINY], tmp_path, executor)
+    busy = threading.Event()
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(busy.wait)
+        with pytest.raises(StudyError, match="stopped: run it again"):
+            study.run_study([TINY], tmp_path, executor)
+        busy.set()
     assert faked == []
 
 
@@ -203,6 +203,20 @@ def test_failure_is_the_exit_status(faked, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(STUDIES, "demo", [TINY, replace(TINY, cell="rnn")])
     assert main(["study", "run", "demo", "--workers", "2"]) == 1
     assert "failed:\nrnn-dropout0-seed1-" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "judged"), [("demo", 0), ("demo-architectures", 1)])
+def test_a_study_that_ends_says_so_and_the_second_exercises_texts_are_judged(
+    name, judged, faked, tmp_path, monkeypatch, capsys
+):
+    calls = []
+    monkeypatch.setattr("ptb.studies.judging.judge", calls.append)
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    monkeypatch.setattr(local, "LocalPool", ThreadPoolExecutor)
+    monkeypatch.setitem(STUDIES, name, [TINY])
+    assert main(["study", "run", name, "--workers", "1"]) == 0
+    assert capsys.readouterr().out.endswith("all runs are done\n")
+    assert len(calls) == judged
 
 
 def test_a_study_that_is_stopped_says_that_its_workers_are_not(

@@ -126,6 +126,32 @@ def test_the_tracker_gets_the_setting_and_each_epoch(tracker, own, fake, tiny_se
     assert folder.exists() == (tracker == "wandb")  # which wants it there
 
 
+def test_tensorboard_gets_each_epoch_as_scalars(installed, monkeypatch, tiny_setting, tmp_path):
+    made = []
+
+    class SummaryWriter:
+        def __init__(self, folder, purge_step):
+            self.folder, self.purge_step, self.scalars, self.closed = folder, purge_step, [], False
+            made.append(self)
+
+        def add_scalar(self, name, value, step):
+            self.scalars.append((step, name, value))
+
+        def close(self):
+            self.closed = True
+
+    package = SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", package)
+    with track("tensorboard", tiny_setting(), tmp_path) as log:
+        for row in ROWS:
+            log(row)
+        assert not made[0].closed
+    (writer,) = made
+    assert (writer.folder, writer.purge_step, writer.closed) == (tmp_path, 0, True)
+    expected = [(epoch, *pair) for epoch, values in LOGGED_ROWS for pair in values.items()]
+    assert writer.scalars == expected
+
+
 def test_the_tracker_is_finished_where_training_fails(fake, tiny_setting, tmp_path):
     module = fake("wandb")
     with pytest.raises(KeyboardInterrupt), track("wandb", tiny_setting(), tmp_path):

@@ -12,7 +12,7 @@ from test_language_model import KINDS
 from test_perplexity import word_by_word
 from torture import CASES, results
 
-from ptb.errors import CorpusError, RunError
+from ptb.errors import CorpusError, RunError, SettingError
 from ptb.evaluation.analysis import step_losses, unigram
 from ptb.evaluation.gradient_flow import gradient_flow
 from ptb.evaluation.perplexity import perplexity, token_losses
@@ -301,6 +301,32 @@ def test_run_that_fails_while_writing_goes_on_from_there(
         train(setting, tiny_corpus, tmp_path)
     train(setting, tiny_corpus, tmp_path)
     assert results(tmp_path) == uninterrupted(setting, tiny_corpus)
+
+
+def test_too_little_memory_is_one_line_and_another_error_stays_itself(
+    tiny_setting, tiny_corpus, tmp_path, monkeypatch
+):
+    def failing(message):
+        def step(*_):
+            raise RuntimeError(message)
+
+        return step
+
+    monkeypatch.setattr(Trainer, "step", failing("CUDA out of memory. Tried to allocate 2 GiB"))
+    with pytest.raises(RunError, match="too little memory for lstm.* on cpu: a smaller batch_size"):
+        train(tiny_setting(), tiny_corpus, tmp_path)
+    monkeypatch.setattr(Trainer, "step", failing("another"))
+    with pytest.raises(RuntimeError, match="^another$"):
+        train(tiny_setting(), tiny_corpus, tmp_path)
+
+
+def test_a_gpu_that_is_not_there_is_one_line_and_leaves_no_folder(
+    tiny_setting, tiny_corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingError, match="needs a GPU and a torch built for it"):
+        train(tiny_setting(), tiny_corpus, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_an_offset_a_text_need_fill_its_rows_from_its_start_alone(tiny_setting, tmp_path):

@@ -55,6 +55,12 @@ def test_steps_follow_the_schedule_within_an_epoch(tiny_setting, tiny_corpus, mo
     assert trainer.optimiser.param_groups[0]["lr"] == last
 
 
+def test_the_best_epoch_is_by_validation_whatever_the_test_split_says(tiny_setting, tiny_corpus):
+    trainer = Trainer(tiny_setting(), tiny_corpus)
+    trainer.history = [{"valid": 2.0, "test": 1.0}, {"valid": 1.0, "test": 2.0}]
+    assert trainer.best is trainer.history[1]
+
+
 # ---------------------------------------------------------------- one step
 def test_the_first_step_takes_memory_for_four_tables_of_logits(
     tiny_setting, tiny_corpus, monkeypatch
@@ -203,6 +209,10 @@ def test_epochs_begin_at_an_offset_drawn_anew_or_at_the_first_word(
         monkeypatch.undo()
         firsts.add(tuple(x[:, 0].tolist()))
     assert len(firsts) > 1
+    drawn, trainer = set(), Trainer(tiny_setting(epochs=3), tiny_corpus)
+    for _ in range(3):
+        trainer.run_epoch(lambda *_: drawn.add(torch.initial_seed()))
+    assert len(drawn) == 3  # each epoch has a seed of its own
     for seed in range(3):
         setting = tiny_setting(seed=seed, random_offset=False)
         (x, *_), *_ = windows_of_an_epoch(setting, tiny_corpus, monkeypatch)
