@@ -179,7 +179,7 @@ def next_word(model, ids: Tensor, temperature: float = 1.0, top_k: int | None = 
 # ---------------------------------------------------------------- attention
 def attention_scores(attention: MultiHeadAttention, x: Tensor) -> Tensor:
     """Q Kᵀ / √d of each head for x (T, B, D): (B, h, T, T), before mask and softmax."""
-    q, k = (attention.split_heads(part(x)) for part in (attention.query, attention.key))
+    q, k = (attention.split(part(x)) for part in (attention.query, attention.key))
     return q @ k.mT / math.sqrt(q.shape[-1])
 
 

@@ -75,11 +75,11 @@ class MultiHeadAttention(nn.Module):
         self.output = Linear(hidden, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (self.split_heads(part(x)) for part in (self.query, self.key, self.value))
+        q, k, v = (self.split(part(x)) for part in (self.query, self.key, self.value))
         y = causal_attention(q, k, v, self.dropout if self.training else 0.0)
         return self.output(y.permute(2, 0, 1, 3).flatten(2))  # heads joined: (T, B, D)
 
-    def split_heads(self, x: Tensor) -> Tensor:
+    def split(self, x: Tensor) -> Tensor:
         """(T, B, D) -> (B, h, T, d)."""
         return x.unflatten(2, (self.heads, -1)).permute(1, 2, 0, 3)
 

@@ -31,6 +31,7 @@ LINES = {
     for kind, block in BLOCKS
     if kind == "sh"
     for line in block.splitlines()
+    if not line.startswith("cd ")
 }
 PROGRAMS = r"(?:make|papermill|nbconvert|python -m ptb) "
 INLINE = {code for text in TEXTS.values() for code in re.findall(rf"`({PROGRAMS}[^`\n]+)`", text)}
