@@ -12,7 +12,8 @@ from ptb.data.penn_treebank import PENN_TREEBANK
 from ptb.paths import DATA
 from ptb.setting import Setting
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # several tests run at once, on few cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # and in the processes that they start
 
 # <eos> is 0; who comes third depends on who came first, so that a state pays
 SENTENCES = ([1, 3, 4, 0], [2, 3, 5, 0], [1, 3, 4, 6, 0], [2, 3, 5, 6, 0])
