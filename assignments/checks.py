@@ -28,9 +28,9 @@ def by_hand(function, *arguments, layers=False, without=()):
 
     Python reports each call that is made meanwhile. A Python function has to come from a cell of
     the notebook, from Python itself or from one of the LIBRARIES; and unless layers is true, no
-    function of torch may be called that is a recurrent network or attention already, nor ever one
-    with a word of without in its name. The course's own code must not even be imported: it has
-    answers that are no functions. What the function prints is printed when it is done.
+    function of torch may be called that is a recurrent network or attention already. No function
+    may have one of the words in without in its name. The course's own code must not even be
+    imported: it has answers that are no functions. What is printed meanwhile appears at the end.
     """
     cells = os.path.dirname(sys._getframe(1).f_code.co_filename)  # the kernel's folder for them
     folders = tuple(find_spec(name).submodule_search_locations[0] + os.sep for name in LIBRARIES)

@@ -49,8 +49,8 @@ def bootstrap(losses: np.ndarray, tokens: np.ndarray) -> Difference:
     """The mean of losses (n,) a token, with tokens (n,) in each, and its 95% interval.
 
     A draw takes ⌈n / L⌉ blocks of L = √n neighbours, the last one's neighbour being the first: of
-    Penn Treebank's test text 61 sentences, more than an article has. (Blocks of n^(1/3), a usual
-    choice, are 16: their intervals are a fifth narrower.)
+    Penn Treebank's test text 61 sentences, more than most articles have. (Blocks of n^(1/3), a
+    usual choice, have 16: they miss what an article's sentences share.)
     With fewer than MIN_SENTENCES there is no interval: its ends are NaN.
     """
     mean = losses.sum() / tokens.sum()
