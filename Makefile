@@ -1,4 +1,5 @@
-# Each target is one or two plain commands; the README gives them for those without make.
+# Each target is one or two plain commands; docs/contributing.md has the most used for those without
+# make.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ptb.errors import PlainError, SettingError, StudyError, meant
+from ptb.errors import PlainError, SettingError, StudyError, closest, meant
 from ptb.paths import NOTEBOOKS, RUNS
 from ptb.setting import DEVICES, FIELDS, Setting, check_number
 
@@ -87,6 +88,8 @@ def trial(options) -> int:
 # ---------------------------------------------------------------- study, report, publish
 def study(options) -> int:
     """Runs a study, reports it, publishes it, or rebuilds the published report from its records."""
+    if options.workers is None:
+        options.workers = 1 if options.device == "cuda" else _cores()
     check_number("workers", int, options.workers)
     if not NOTEBOOKS.is_dir():
         raise StudyError("a study needs the repository's notebooks: start it in a clone")
@@ -114,10 +117,16 @@ def study(options) -> int:
     return 1 if failed else 0
 
 
+def _cores() -> int:
+    """Those that this process may use: where a scheduler gave it some, not all of the machine's."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count()
+
+
 def chosen_study(options) -> list[Setting]:
     """A study's settings: at the scale and precision, and of the experiments, that were asked for.
 
-    Raises SettingError for a study, an experiment or a precision that there isn't.
+    Raises SettingError for a study, an experiment or a precision that does not exist.
     """
     from ptb.studies.architectures import at_scale
     from ptb.studies.named import STUDIES
@@ -144,6 +153,10 @@ def adapt(options) -> int:
     """Measures a study's models: tuned temperature, dynamic evaluation, ensemble."""
     from ptb.studies.adaptation import adapt_study
 
+    if not (RUNS / options.study).is_dir():
+        known = [path.name for path in RUNS.glob("*/")]
+        said = f"runs/ has no study {options.study!r}{closest(options.study, known)}"
+        raise SettingError(f"{said}; train it first")
     adapt_study(RUNS / options.study, options.runs)
     return 0
 
@@ -160,14 +173,15 @@ def baselines(options) -> int:
 
 # ---------------------------------------------------------------- score, sample
 def _loaded(options):
-    """A run's corpus and its model with the saved weights."""
-    from ptb.data.corpora import load
-    from ptb.runs.run import Run, load_model
+    """A run's vocabulary, for which its corpus need not be here, and its model."""
+    from ptb.runs.run import Run, load_model, vocabulary
+    from ptb.runs.table import check_measured
 
-    run = Run(options.run)
+    run, missing = Run(options.run), "is not the folder of a finished run: it has no metrics.json"
     if not run.done:
-        raise StudyError(f"{options.run} is no folder of a finished run: it has no metrics.json")
-    corpus = load(run.setting.corpus)
+        raise StudyError(f"{options.run} {missing}")
+    check_measured(run)
+    corpus = vocabulary(run)
     return corpus, load_model(run, corpus)
 
 
@@ -176,7 +190,10 @@ def score(options) -> int:
     from ptb.evaluation.scoring import score_sentences
 
     corpus, model = _loaded(options)
-    lines = options.text or sys.stdin.read().splitlines()
+    try:
+        lines = options.text or sys.stdin.read().splitlines()
+    except UnicodeDecodeError:
+        raise StudyError("standard input is not UTF-8") from None
     scored = score_sentences(model, corpus, lines, options.independent)
     for word, shown, loss in scored.words:
         print(f"{loss:8.3f}  {word}" + ("" if word == shown else f" ({shown})"))
@@ -232,8 +249,18 @@ def site(options) -> int:
 LAYOUT = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # keeps the examples' lines
 
 
-def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser("python -m ptb", description=__doc__, epilog=EXAMPLES, **LAYOUT)
+class Parser(argparse.ArgumentParser):
+    """A parser that takes options by their whole names and refuses in one line."""
+
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, allow_abbrev=False, **named)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; --help says what there is\n")
+
+
+def parser() -> Parser:
+    main = Parser("python -m ptb", description=__doc__, epilog=EXAMPLES, **LAYOUT)
     commands = main.add_subparsers(required=True, metavar="COMMAND")
     one = add_command(commands, train, "train --cell gru --dropout 0.25 --epochs 18")
     one.add_argument("--study", help="the run's folder is runs/STUDY/RUN (default: by the corpus)")
@@ -250,6 +277,7 @@ def parser() -> argparse.ArgumentParser:
     add_command(commands, copies, "copies")
     add_command(commands, student, "student")
     add_command(commands, site, "site")
+    main.commands = commands.choices
     return main
 
 
@@ -269,11 +297,13 @@ def add_command(commands, function: Callable, example: str) -> argparse.Argument
 
 def add_study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=["run", "report", "publish", "rebuild"])
-    parser.add_argument("study", nargs="?", default="dropout", help="its name (default: dropout)")
+    parser.add_argument(
+        "study", nargs="?", default="dropout", help="one of docs/studies.md (default: dropout)"
+    )
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="runs at a time (default: the cores)"
+        "--workers", type=int, help="runs at a time (default: the cores; 1 on a GPU)"
     )
     parser.add_argument("--scale", type=float, help="of widths and epochs, for architectures")
     parser.add_argument(
@@ -302,9 +332,25 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
 
 
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """The options, or the end of the process with the option or command that was probably meant."""
+    whole, typed = parser(), sys.argv[1:] if arguments is None else arguments
+    if typed and not typed[0].startswith("-") and typed[0] not in whole.commands:
+        whole.error(f"no command is called {typed[0]!r}{closest(typed[0], list(whole.commands))}")
+    options, unknown = whole.parse_known_args(typed)
+    if unknown:
+        command, name = whole.commands[options.command.__name__], unknown[0].partition("=")[0]
+        known = re.findall(r"--[\w-]+", command.format_help())
+        command.error(f"there is no {name!r}{closest(name, known)}")
+    return options
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The status: 0, or 1 where something failed, which one line on standard error says."""
-    options = parser().parse_args(arguments)
+    """The status: 0, or 1 where something failed, which one line on standard error says.
+
+    What cannot be parsed ends the process with 2, as argparse has it.
+    """
+    options = parsed(arguments)
     try:
         return options.command(options)
     except PlainError as error:
@@ -317,4 +363,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` as Ctrl-C
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="strict")  # whatever the system's own is
     sys.exit(main())

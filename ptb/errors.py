@@ -33,18 +33,24 @@ class ComparisonError(PlainError):
 
 
 class ClaimError(PlainError):
-    """A sentence of a published report that its records do not bear."""
+    """A sentence of a published report that its records do not support."""
 
 
 class StudyError(PlainError):
     """A study that can't be run, reported or published."""
 
 
-def meant(word: str, allowed) -> str:
-    """The end of an error's line: the allowed word that was probably meant, else all of them."""
+def closest(word: str, allowed) -> str:
+    """The end of an error's line that names the allowed words: the one that was probably meant."""
     text = word.lower() if isinstance(word, str) else ""
     close = get_close_matches(text, allowed, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"it can be {', '.join(map(repr, allowed))}"
+    return f": did you mean {close[0]!r}?" if close else ""
+
+
+def meant(word: str, allowed) -> str:
+    """The end of an error's line: the allowed word that was probably meant, else all of them."""
+    found = closest(word, allowed).removeprefix(": ")
+    return found or f"it can be {', '.join(map(repr, allowed))}"
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ptb.data.corpora import recorded_name
 from ptb.data.corpora import title as corpus_title
 from ptb.data.corpus import EOS, SPLITS, UNK, Corpus
-from ptb.errors import RunError, SettingError, meant
+from ptb.errors import SettingError, meant
 from ptb.evaluation.analysis import neighbours, surprise
 from ptb.evaluation.generation import encode, generate
 from ptb.evaluation.perplexity import measure, sliding_losses, summary
@@ -24,10 +24,17 @@ from ptb.parameters import check_parameters
 from ptb.paths import RECORDS, RUNS, expanded, from_here, relative
 from ptb.recipes import FOUR, recipe
 from ptb.report.architecture_runs import ended, experiments, largest
-from ptb.report.display import Surprises, Table, as_it_is, passage, table
+from ptb.report.display import Surprises, Table, as_it_is, passage, table, watched
 from ptb.runs.files import WEIGHTS
 from ptb.runs.run import Run
-from ptb.runs.table import faults, find_runs, four_settings, gather, left_out
+from ptb.runs.table import (
+    check_measured,
+    faults,
+    find_runs,
+    four_settings,
+    gather,
+    left_out,
+)
 from ptb.setting import FIELDS, Setting, check_number, check_text
 from ptb.studies.architectures import FULL
 
@@ -40,7 +47,7 @@ def _bring_into_view(result) -> None:
         display(Javascript("setTimeout(() => element.scrollIntoView({block: 'center'}), 500)"))
 
 
-if "JPY_SESSION_NAME" in os.environ and (shell := get_ipython()):  # a person watches, in Jupyter
+if watched() and (shell := get_ipython()):
     shell.events.register("post_run_cell", _bring_into_view)
 
 
@@ -93,7 +100,7 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
     study is a folder, or the name of one in runs/. By default it is your own in runs/dropout if its
     four runs are done, else the published one.
     """
-    folder = RUNS / ("dropout" if study is None else check_text("study", study))  # or a full path
+    folder = _study_folder(study or "dropout")
     table = four_settings(gather(find_runs(folder)))
     if study is None and len(table) < len(FOUR):
         folder = RECORDS / "dropout"
@@ -111,9 +118,16 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
     return table, whose + _lacking(table, folder)
 
 
+def _study_folder(study: str) -> Path:
+    """The folder of a study by its name in runs/, or a folder, as seen from the current one."""
+    given = expanded("study", check_text("study", study))
+    named = RUNS / given
+    return (given if os.path.isdir(given) and not os.path.isdir(named) else named).resolve()
+
+
 def is_published(table: pd.DataFrame) -> bool:
     """Whether the runs are the repository's own records; else the report is somebody else's."""
-    return RECORDS in table.iloc[0]["run"].folder.parents
+    return RECORDS.resolve() in table.iloc[0]["run"].folder.resolve().parents
 
 
 def _lacking(table: pd.DataFrame, folder: Path) -> str:
@@ -135,7 +149,7 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     study is a folder, or the name of one in runs/. By default it is your own in runs/architectures
     if no experiment is missing there, else the published one.
     """
-    folder = RUNS / ("architectures" if study is None else check_text("study", study))
+    folder = _study_folder(study or "architectures")
     table = experiments(folder)
     if study is None and _not_run(table):
         published = experiments(RECORDS / "architectures")
@@ -171,13 +185,9 @@ def find_run(run: str | None) -> Run:
     run = check_text("run", run)
     found = Run(expanded("run", run))
     if not found.done:
-        raise SettingError(
-            f"run = {run!r} is no folder of a finished run, it has no metrics.json{_meant_run(run)}"
-        )
-    if reason := faults(found):
-        raise RunError(reason)
-    if found.metrics["best_epoch"] is None:
-        raise RunError(f"{run} has no measured weights: it diverged ({found.metrics['reason']})")
+        said = f"run = {run!r} is not the folder of a finished run, it has no metrics.json"
+        raise SettingError(said + _meant_run(run))
+    check_measured(found)
     return found
 
 
@@ -287,11 +297,6 @@ def find_recurrent_runs(run: str | None) -> list[Run]:
     if found.setting.cell == "transformer":
         raise SettingError(f"run = {run!r} is a transformer's, which has no gates: use an lstm's")
     return [found]
-
-
-def vocabulary(run: Run) -> Corpus:
-    """The run's corpus without its texts: the words, which its weights bring along."""
-    return Corpus(run.setting.corpus, run.read_weights()[1], {})
 
 
 def read_sentence(model, corpus: Corpus, sentence: str | None) -> Tensor:

@@ -44,4 +44,4 @@ def expanded(name: str, path: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         user = Path(path).parts[0]
-        raise SettingError(f"{name} = {path!r}: {user} is no user's folder here") from None
+        raise SettingError(f"{name} = {path!r}: {user} is not a user here") from None

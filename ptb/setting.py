@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, fields
 from pkgutil import resolve_name
 
-from ptb.errors import SettingError, meant
+from ptb.errors import SettingError, closest, meant
 
 # The choices that name an entry of a table, and where the table is: an entry is all that a new cell
 # or schedule needs. The tables are found by name, since this module is imported by theirs.
@@ -154,7 +154,7 @@ class Setting:
         self._check_transformer()
 
     def _check_transformer(self) -> None:
-        """Raises SettingError for a transformer that can't be, or its choices at another cell."""
+        """Raises SettingError for an impossible transformer, or its choices at another cell."""
         transformer = self.cell == "transformer"
         for name in RECURRENT_ONLY if transformer else TRANSFORMER_ONLY:
             if (value := getattr(self, name)) != (default := getattr(Setting, name)):
@@ -201,9 +201,8 @@ def check_choice(name: str, value) -> str:
     """value, where it is one of the choice's; else raises SettingError."""
     allowed = choices(name)
     if value not in allowed:
-        raise SettingError(
-            f"{name} = {value!r} is none of {', '.join(allowed)}: {meant(value, allowed)}"
-        )
+        known = ", ".join(allowed)
+        raise SettingError(f"{name} = {value!r} is none of {known}{closest(value, allowed)}")
     return value
 
 

@@ -4,8 +4,10 @@ import io
 import json
 import math
 import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -14,6 +16,7 @@ import pytest
 
 from ptb.__main__ import chosen_setting, main, parser
 from ptb.data.corpora import load
+from ptb.errors import SettingError
 from ptb.evaluation.scoring import score_sentences
 from ptb.paths import ROOT
 from ptb.recipes import recipe
@@ -79,7 +82,7 @@ def test_as_a_module():
     words = [sys.executable, "-m", "ptb", "score", "nowhere", "a word"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr == "nowhere is no folder of a finished run: it has no metrics.json\n"
+    assert done.stderr == "nowhere is not the folder of a finished run: it has no metrics.json\n"
 
 
 # ---------------------------------------------------------------- train
@@ -176,14 +179,15 @@ def test_samples_seed_and_temperature_count(run, capsys):
         ("study run demo --workers 0", "workers = 0 must be a whole number from 1"),
         ("study run demo --only 3.1a", "demo has no experiments: leave out --only 3.1a"),
         ("study run architectures --only 3.9", "architectures has no experiment '3.9'"),
-        ("adapt nothing", "train the study first"),
+        ("adapt drpout", "runs/ has no study 'drpout'"),
         ("sample RUN --temperature -1", "temperature = -1.0 must be a number from 0 to 100"),
         ("sample RUN --length 0", "length = 0 must be a whole number from 1"),
         ("sample RUN --seed 99999999999999999999", "must be a whole number from 0"),
         ("sample RUN --prompt zzz", "'zzz'"),
         ("score RUN zzz", "'zzz'"),
         ("score RUN ''", "there is no word to score"),
-        ("sample nowhere", "nowhere is no folder of a finished run"),
+        ("sample nowhere", "nowhere is not the folder of a finished run"),
+        (f"score '{'the company said ' * 30}'", "is not the folder of a finished run"),
     ],
 )
 def test_a_bad_value_is_one_line(line, said, run, capsys, tmp_path, monkeypatch):
@@ -193,6 +197,30 @@ def test_a_bad_value_is_one_line(line, said, run, capsys, tmp_path, monkeypatch)
     shown = capsys.readouterr()
     assert said in shown.err and len(shown.err.splitlines()) == 1 and shown.out == ""
     assert not list(tmp_path.rglob("setting.json"))
+
+
+def test_words_that_are_no_utf8_are_refused(run):
+    words = [sys.executable, "-m", "ptb", "score", run.folder]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, input=b"caf\xe9\n")
+    assert done.returncode == 1 and done.stderr == b"standard input is not UTF-8\n"
+
+
+def test_a_run_that_diverged_has_no_model_to_score_with(run, tmp_path, capsys):
+    shutil.copytree(run.folder, tmp_path / "run")
+    diverged = {"status": "diverged", "reason": "loss nan", "best_epoch": None}
+    Run(tmp_path / "run").write("metrics.json", run.metrics | diverged)
+    assert main(["score", str(tmp_path / "run"), "a word"]) == 1
+    assert "no measured weights: it diverged (loss nan)" in capsys.readouterr().err
+
+
+def test_runs_go_side_by_side_on_the_cores_that_one_may_use_and_not_on_a_gpu(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    asked = []
+    monkeypatch.setattr("ptb.__main__.chosen_study", asked.append)
+    for device in ("cpu", "cuda"):
+        with suppress(TypeError):  # there is no study
+            main(["study", "run", "demo", "--device", device])
+    assert [options.workers for options in asked] == [3, 1]
 
 
 def test_a_corpus_of_ones_own_has_one_name_however_it_is_typed(tmp_path, monkeypatch):
@@ -206,11 +234,33 @@ def test_a_corpus_of_ones_own_has_one_name_however_it_is_typed(tmp_path, monkeyp
     assert chosen == {str(tmp_path / "mine")}
 
 
-@pytest.mark.parametrize("line", ["", "trian", "train --drpout 0.5", "train --lr hot", "study fly"])
-def test_what_cannot_be_parsed_is_refused_with_the_usage(line, capsys):
+def test_a_folder_that_is_called_like_a_built_in_corpus_is_not_taken_for_it(tmp_path, monkeypatch):
+    (tmp_path / "embedded").mkdir()
+    for split in ("train", "valid", "test"):
+        (tmp_path / "embedded" / f"{split}.txt").write_text("a b\n")
+    monkeypatch.setattr("ptb.paths.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match="'embedded' is the name of a built-in corpus: rename"):
+        chosen_setting(parser().parse_args(["train", "--corpus", "./embedded"]))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("", "python -m ptb: the following arguments are required: COMMAND; --help"),
+        ("scroe", "python -m ptb: no command is called 'scroe': did you mean 'score'?; --help"),
+        ("train --drpout 0.5", "python -m ptb train: there is no '--drpout': did you mean '--drop"),
+        ("train --cel gru", "there is no '--cel': did you mean '--cell'?"),  # not taken for --cell
+        ("train --lr hot", "python -m ptb train: argument --lr: invalid float value: 'hot'"),
+        ("study fly", "invalid choice: 'fly'"),
+        ("sample RUN --temprature=1", "there is no '--temprature': did you mean '--temperature'?"),
+    ],
+)
+def test_what_cannot_be_parsed_is_refused_in_one_line(line, said, capsys):
     with pytest.raises(SystemExit) as end:
         main(shlex.split(line))
-    assert end.value.code == 2 and "usage: python -m ptb" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert end.value.code == 2 and said in shown and len(shown.splitlines()) == 1
 
 
 # ---------------------------------------------------------------- nbconvert

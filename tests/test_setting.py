@@ -13,7 +13,7 @@ TRANSFORMER = {"cell": "transformer", "heads": 8}
 REFUSED = [  # what is chosen, and what the line must say: the value, what is allowed, the guess
     ({"cell": "lsmt"}, ["'lsmt'", "lstm, gru, rnn, transformer", "did you mean 'lstm'?"]),
     ({"cell": "GRU"}, ["'GRU'", "lstm, gru, rnn, transformer", "did you mean 'gru'?"]),
-    ({"cell": "cnvk"}, ["'cnvk'", "it can be 'lstm', 'gru', 'rnn', 'transformer'"]),
+    ({"cell": "cnvk"}, ["'cnvk' is none of lstm, gru, rnn, transformer"]),
     ({"cell": 3}, ["cell = 3", "lstm, gru, rnn, transformer"]),
     ({"optimiser": "adam"}, ["'adam'", "sgd, adamw", "did you mean 'adamw'?"]),
     ({"cell": "gru", "reset": "befor"}, ["'befor'", "after, before", "did you mean 'before'?"]),

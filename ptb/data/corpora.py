@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ptb.data.corpus import SPLITS, Corpus, from_words, read_words
 from ptb.data.penn_treebank import PENN_TREEBANK
 from ptb.data.synthetic import embedded
-from ptb.errors import CorpusError, SettingError, meant
+from ptb.errors import CorpusError, SettingError, closest
 from ptb.paths import ROOT, expanded, relative
 
 
@@ -55,9 +55,17 @@ def title(name: str) -> str:
 def recorded_name(name: str) -> str:
     """What a record calls the corpus: of a folder of your own its path from the repository's root.
 
-    Raises what `find_folder` does.
+    Raises what `find_folder` does, and SettingError where that path is a built-in corpus' name.
     """
-    return name if name in CORPORA else relative(find_folder(name))
+    if name in CORPORA:
+        return name
+    folder = find_folder(name)
+    if (recorded := relative(folder)) in CORPORA:
+        raise SettingError(
+            f"corpus = {name!r} is {folder}, but {recorded!r} is the name of a built-in corpus: "
+            "rename the folder"
+        )
+    return recorded
 
 
 def find_folder(name: str) -> Path:
@@ -76,11 +84,11 @@ def find_folder(name: str) -> Path:
         texts = [text for base in bases for text in (base / parent).glob("*/train.txt")]
         known = [*CORPORA, *(str(parent / text.parent.name) for text in texts)]
         raise SettingError(
-            f"corpus = {name!r} is none of {', '.join(CORPORA)} and no folder: {meant(name, known)}"
+            f"corpus = {name!r} is none of {', '.join(known)} and no folder{closest(name, known)}"
         )
     folder = found.pop()
     if missing := [
         f"{split}.txt" for split in SPLITS if not os.path.exists(folder / f"{split}.txt")
     ]:
-        raise CorpusError(f"{folder} has no {', '.join(missing)}: a corpus has one text a split")
+        raise CorpusError(f"{folder} has no {', '.join(missing)}: a corpus has one text per split")
     return folder

@@ -140,7 +140,7 @@ def _instead_of_utf8(file: Path, reason: str | None = None) -> str:
     if encoding:
         found = f"{encoding}, not UTF-8"
     elif reason is None or b"\0" in start:
-        return "no text: it has NUL characters"
+        return "not text: it contains NUL characters"
     return (
         f"{found}: convert it, with iconv -f {encoding or 'LATIN1'} -t UTF-8 {file.name} > new.txt "
         f"&& mv new.txt {file.name}"

@@ -55,7 +55,7 @@ class Release:
             folder = expanded(self.variable, named)
             if missing := self._missing(folder):
                 raise CorpusError(
-                    f"{self.variable} names {folder}, but {', '.join(missing)} is not there"
+                    f"{self.variable} names {folder}, which lacks {', '.join(missing)}"
                 )
         else:
             folder = DATA / self.folder
@@ -77,8 +77,12 @@ class Release:
         if found != (expected := self.sha256[path.name]):
             raise CorpusError(
                 f"{path} is not {self.title}'s: its SHA-256 is {found[:12]}…, not "
-                f"{expected[:12]}…; replace it, or delete it from data/{self.folder} and it is "
-                "fetched again"
+                f"{expected[:12]}…; replace it"
+                + (
+                    ""
+                    if os.environ.get(self.variable)
+                    else ", or delete it and it is fetched again"
+                )
             )
 
     def _fetch(self, folder: Path) -> None:

@@ -61,8 +61,10 @@ def _choose(logits: Tensor, temperature: float, generator: torch.Generator | Non
     """An id for each row of logits (B, V): (B,)."""
     if temperature == 0:
         return logits.argmax(1)
-    chances = (logits / temperature).softmax(1).cpu()
-    return torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
+    # the largest logit is zero, so that no temperature makes one infinite
+    scaled = (logits - logits.amax(1, keepdim=True)) / temperature
+    probabilities = scaled.softmax(1).cpu()
+    return torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(logits.device)
 
 
 def write_samples(model, corpus: Corpus, name: str, length: int = 60) -> list[dict]:
@@ -86,14 +88,15 @@ def longest_shared(ids: list[int], train: Tensor) -> list[int]:
     """The longest sequence of ids that stands in train (N,) too; of several, the first."""
     longest = []
     for first in range(len(ids)):
-        ends = torch.arange(len(train))  # where in train the sequence so far could go on
+        ends = (train == ids[first]).nonzero()[:, 0]  # where in train the sequence so far ends
         for last in range(first, len(ids)):
-            ends = ends[train[ends] == ids[last]] + 1
+            if last > first:
+                ends = ends[ends + 1 < len(train)] + 1
+                ends = ends[train[ends] == ids[last]]
             if not len(ends):
                 break
             if last + 1 - first > len(longest):
                 longest = ids[first : last + 1]
-            ends = ends[ends < len(train)]
     return longest
 
 

@@ -74,8 +74,11 @@ def half_life(norms: list[float | None]) -> float | None:
     last one or not positive; infinite where the norm does not fall. None where fewer than three
     steps are left.
     """
-    back = norms[::-1]
-    usable = back[: next((n for n, v in enumerate(back) if not v or v < back[0] / 1000), len(back))]
+    usable = []
+    for norm in reversed(norms):
+        if not norm or norm < norms[-1] / 1000:
+            break
+        usable.append(norm)
     if len(usable) < 3:
         return None
     slope = np.polyfit(range(len(usable)), np.log2(usable), 1)[0]

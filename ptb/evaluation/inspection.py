@@ -29,7 +29,8 @@ def _gru_gates(x, h, w_ih, w_hh, b_ih, b_hh, reset) -> dict[str, Tensor]:
     h_r, h_z, h_n = (h @ w_hh.T + b_hh).chunk(3, dim=1)
     r, z = torch.sigmoid(x_r + h_r), torch.sigmoid(x_z + h_z)
     if reset == "before":
-        n = torch.tanh(x_n + F.linear(r * h, *(part.chunk(3)[2] for part in (w_hh, b_hh))))
+        size = h.shape[1]
+        n = torch.tanh(x_n + (r * h) @ w_hh[2 * size :].T + b_hh[2 * size :])
     else:
         n = torch.tanh(x_n + r * h_n)
     return {"h": z * h + (1 - z) * n, "z": z, "r": r, "n": n}
@@ -173,7 +174,7 @@ def next_word(model, ids: Tensor, temperature: float = 1.0, top_k: int | None = 
     if top_k is not None:
         least = scores.topk(min(top_k, len(scores))).values[-1]
         scores = scores.masked_fill(scores < least, -math.inf)
-    return (scores / temperature).softmax(0)
+    return ((scores - scores.max()) / temperature).softmax(0)  # none of them is infinite
 
 
 # ---------------------------------------------------------------- attention

@@ -98,6 +98,8 @@ def cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
     one backward pass. Raises ValueError for another shape or dtype.
     """
     _check(hidden, weight, targets)
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias is {tuple(bias.shape)}, not {tuple(weight.shape[:1])}")
     return _CrossEntropy.apply(hidden, weight, bias, targets)
 
 

@@ -36,7 +36,7 @@ class Claims:
         if condition:
             return text
         if self.published:
-            raise ClaimError(f"the records do not bear this sentence: “{text}”")
+            raise ClaimError(f"the records do not support this sentence: “{text}”")
         return otherwise
 
     def conclusions(self, own: str) -> Markdown:

@@ -1,6 +1,7 @@
 """How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts."""
 
 import inspect
+import os
 import re
 import textwrap
 from base64 import b64encode
@@ -119,6 +120,11 @@ def source(function) -> Markdown:
     lines, first = inspect.getsourcelines(function)
     place = f"`{relative(Path(inspect.getsourcefile(function)))}`, from line {first}:"
     return Markdown(f"{place}\n\n```python\n{textwrap.dedent(''.join(lines))}```")
+
+
+def watched() -> bool:
+    """Whether a person watches: JupyterLab tells its kernels the notebook's name, papermill not."""
+    return "JPY_SESSION_NAME" in os.environ
 
 
 def passage(text: str) -> Markdown:

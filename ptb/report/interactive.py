@@ -1,6 +1,5 @@
 """A figure with sliders and text boxes where a person watches, and a still picture elsewhere."""
 
-import os
 from collections.abc import Callable
 from html import escape
 
@@ -10,7 +9,7 @@ from ipywidgets import VBox, Widget
 from matplotlib.figure import Figure
 
 from ptb.errors import PlainError
-from ptb.report.display import show
+from ptb.report.display import show, watched
 
 
 def explore(draw: Callable[..., Figure], caption: str, label: str, **controls: Widget) -> None:
@@ -23,7 +22,7 @@ def explore(draw: Callable[..., Figure], caption: str, label: str, **controls: W
     values = {name: control.value for name, control in controls.items()}
     first = draw(**values)  # before the controls: what it refuses ends the cell
     message = Message()
-    if "JPY_SESSION_NAME" in os.environ:  # JupyterLab tells its kernels
+    if watched():
         display(VBox([*controls.values(), message]))
     place = display(HTML(""), display_id=True)
     show(first, caption, label, place)

@@ -1,6 +1,5 @@
 """`Live`: a training run as a notebook shows it, with a bar and a figure that grows."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -9,7 +8,7 @@ from IPython.display import HTML, DisplayHandle, Javascript, display
 
 from ptb.data.corpus import Corpus
 from ptb.report import figures
-from ptb.report.display import show
+from ptb.report.display import show, watched
 from ptb.report.tables import nearest
 from ptb.runs.files import HISTORY
 from ptb.runs.run import Run, epoch_line
@@ -48,7 +47,7 @@ class Live:
         self.epoch_began = None  # the epoch, when its first step ended, and the part done by then
         self.speed = None  # tokens a second of the last split that was measured
         self.measuring = None  # the split that is being measured, and since when
-        self.watched = "JPY_SESSION_NAME" in os.environ
+        self.watched = watched()
         self.view = display(Javascript(_INTO_VIEW), display_id=True) if self.watched else None
         self.bar = display(HTML(""), display_id=True) if self.watched else None
         self.figure = display(HTML(""), display_id=True) if self.watched else None

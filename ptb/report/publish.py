@@ -55,16 +55,19 @@ def make_pdf(study: Path, name: str) -> Path:
     """Executes a report's notebook for a study's folder; the copy and its PDF are in there."""
     executed = study / name
     print(f"executing {name} for {relative(study)}, then making its PDF", flush=True)
-    given = {"study": str(study)}
+    _execute(name, executed, {"study": str(study)})
+    export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
+    if subprocess.run([*export, str(executed)]).returncode:
+        raise StudyError(f"nbconvert made no PDF of {relative(executed)}; what it says is above")
+    return executed.with_suffix(".pdf")
+
+
+def _execute(name: str, out: Path, given: dict) -> None:
+    """Executes a notebook; raises StudyError with the error that stopped it."""
     try:
-        papermill.execute_notebook(
-            NOTEBOOKS / name, executed, given, cwd=NOTEBOOKS, progress_bar=False
-        )
+        papermill.execute_notebook(NOTEBOOKS / name, out, given, cwd=NOTEBOOKS, progress_bar=False)
     except PapermillExecutionError as error:
         raise StudyError(f"{name}: {error.ename}: {error.evalue}") from None
-    export = [sys.executable, "-m", "jupyter", "nbconvert", "--log-level=ERROR", "--to", "pdf"]
-    subprocess.run([*export, str(executed)], check=True)
-    return executed.with_suffix(".pdf")
 
 
 def publish(study: str) -> Path:
@@ -78,6 +81,7 @@ def publish(study: str) -> Path:
     runs, copies, old = _finished(study), RECORDS / f"{study}.partial", RECORDS / f"{study}.old"
     if old.exists() and not (RECORDS / study).exists():
         old.rename(RECORDS / study)  # an earlier call was stopped between its two renames
+    shutil.rmtree(old, ignore_errors=True)  # or after them
     shutil.rmtree(copies, ignore_errors=True)
     if (RECORDS / study).exists():
         shutil.copytree(RECORDS / study, copies)
@@ -153,9 +157,7 @@ def execute_copies() -> Path:
     for name, given in READ.items():
         partial = folder / f"{name}.partial.ipynb"
         print(f"{name}.ipynb", flush=True)
-        papermill.execute_notebook(
-            NOTEBOOKS / f"{name}.ipynb", partial, given, cwd=NOTEBOOKS, progress_bar=False
-        )
+        _execute(f"{name}.ipynb", partial, given)
         write_atomically(folder / f"{name}.ipynb", nbformat.writes(_to_read(partial)).encode())
         partial.unlink()
     return folder
@@ -176,7 +178,8 @@ def _to_read(path: Path) -> nbformat.NotebookNode:
 def write_tables() -> None:
     """Brings the tables of README.md and docs/ up to the records and the benchmark."""
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-        page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
+        written = with_tables(page.read_text(encoding="utf-8"))
+        page.write_text(written, encoding="utf-8", newline="\n")
 
 
 def with_tables(page: str) -> str:

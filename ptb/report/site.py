@@ -75,7 +75,10 @@ def address(path: str) -> str:
 def github() -> str | None:
     """OWNER/NAME of the repository on GitHub, by git's origin; None where it is from elsewhere."""
     command = ["git", "-C", str(ROOT), "remote", "get-url", "origin"]
-    found = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    try:
+        found = subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
+    except OSError:  # there is no git
+        return None
     match = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?$", found)
     return match and match[1]
 

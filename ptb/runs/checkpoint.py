@@ -56,7 +56,9 @@ def read(path: Path) -> dict:
         if isinstance(error, OSError) or out_of_memory(error):
             raise unreadable(path, error) from None
         kind = type(error).__name__
-        raise RunError(f"{path} is cut short or no checkpoint of a run ({kind}): {ANEW}") from None
+        raise RunError(
+            f"{path} is truncated, or not a checkpoint of a run ({kind}): {ANEW}"
+        ) from None
 
 
 def misfit(saved: dict, own: dict, parameters: list[torch.Tensor]) -> str | None:

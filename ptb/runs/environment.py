@@ -13,7 +13,7 @@ from ptb.paths import CODE
 
 
 def environment() -> dict:
-    """Versions, machine and how it computed: what a figure's reader needs to make it again."""
+    """Versions, machine and how it computed: what a figure's reader needs to reproduce it."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "numpy", "pandas", "papermill")},
@@ -54,7 +54,7 @@ def _commit() -> str | None:
     None where this folder is no repository of its own, as a copy inside another's is not.
     """
     try:
-        if Path(_git("rev-parse", "--show-toplevel")).resolve() != CODE:
+        if _git("rev-parse", "--show-cdup"):  # the way up to the repository's top folder
             return None
         changed = _git("diff", "--name-only", "HEAD", "--", "ptb", "ptb_utils.py")
         return _git("rev-parse", "HEAD") + ("+" if changed else "")
@@ -66,5 +66,5 @@ def _git(*arguments: str) -> str:
     # a hook of another repository, say, names that one by GIT_DIR
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(CODE), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=own)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env=own)
     return done.stdout.strip()

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,11 +40,21 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _replace(partial, path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()  # what little space there is should be free
         raise unwritable(path, error) from None
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """os.replace, which Windows refuses for as long as another process has the file open."""
+    for _ in range(20):
+        try:
+            return os.replace(partial, path)
+        except PermissionError:
+            time.sleep(0.05)
+    os.replace(partial, path)
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

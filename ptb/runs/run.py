@@ -97,7 +97,7 @@ class Run:
     @property
     def done(self) -> bool:
         """Whether the run finished or diverged: metrics.json is written last and whole."""
-        return (self.folder / "metrics.json").exists()
+        return os.path.exists(self.folder / "metrics.json")  # False for a name that is too long
 
     @property
     def complete(self) -> bool:
@@ -326,6 +326,11 @@ def epoch_line(setting: Setting, row: dict) -> str:
         f"train {row['train']:.1f}, valid {row['valid']:.1f}, "
         f"{row['seconds'] / 60:.1f} min, {row['tokens_per_second']:,.0f} tokens/s"
     )
+
+
+def vocabulary(run: Run) -> Corpus:
+    """The run's corpus without its texts: the words, which its weights bring along."""
+    return Corpus(run.setting.corpus, run.read_weights()[1], {})
 
 
 def load_model(run: Run, corpus: Corpus, expected: str | None = None) -> LanguageModel:

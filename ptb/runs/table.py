@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ptb.data.corpus import SPLITS
+from ptb.errors import RunError
 from ptb.runs.files import ADAPTED, PUBLISHED
 from ptb.runs.run import Run
 from ptb.runs.schema import faults, typed
@@ -21,6 +22,15 @@ def left_out(study: Path) -> list[str]:
     """A line for each run in the study's folder that is unfinished or has faulty records."""
     folders = {path.parent for path in Path(study).glob("*/*") if path.name in PUBLISHED}
     return [fault for folder in sorted(folders) if (fault := faults(Run(folder)))]
+
+
+def check_measured(run: Run) -> None:
+    """Raises RunError where a finished run's records are faulty, or no weights were measured."""
+    if reason := faults(run):
+        raise RunError(reason)
+    if run.metrics["best_epoch"] is None:
+        reason = run.metrics["reason"]
+        raise RunError(f"{run.folder} has no measured weights: it diverged ({reason})")
 
 
 def read_adapted(study: Path) -> list[dict]:

@@ -38,7 +38,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     ) as error:
         if isinstance(error, OSError) or out_of_memory(error):
             raise WeightsError(str(unreadable(path, error))) from None
-        raise WeightsError(f"{path} is cut short or no weights of a run ({error})") from None
+        raise WeightsError(f"{path} is truncated, or not the weights of a run ({error})") from None
     for name, tensor in weights.items():
         if not tensor.isfinite().all():
             raise WeightsError(f"{path} is damaged: {name} has values that are not finite")

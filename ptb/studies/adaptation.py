@@ -8,7 +8,7 @@ runs of your study, or those that are named behind it, and writes runs/STUDY/ada
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ptb.models.language_model import LanguageModel
 from ptb.runs.environment import environment
 from ptb.runs.files import ADAPTED, write_json
 from ptb.runs.run import Run, load_model
-from ptb.runs.table import find_runs
+from ptb.runs.table import find_runs, read_adapted
 from ptb.training.trainer import LARGEST_LOSS
 
 TEMPERATURES = (0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2)
@@ -103,14 +103,14 @@ def _recorded(way: Callable, *case) -> dict:
     return found | {"minutes": round(minutes, 1), "environment": environment()}
 
 
-def adapt(runs: list[Run]) -> list[dict]:
+def adapt(runs: list[Run]) -> Iterator[dict]:
     """A row for each run and kind: what was chosen on validation, and both perplexities.
 
     The last row is the ensemble of several runs. They are of one corpus and have weights. A way by
     which the weights blow up has no row.
     """
     corpus = load(runs[0].setting.corpus)
-    models, rows = [load_model(run, corpus) for run in runs], []
+    models = [load_model(run, corpus) for run in runs]
     for run, model in zip(runs, models, strict=True):
         ways = [_at_best_temperature]
         if not model.window:  # a Transformer carries no state: it would see UPDATE_EVERY words
@@ -119,16 +119,28 @@ def adapt(runs: list[Run]) -> list[dict]:
             row = {"run": run.folder.name} | _recorded(way, model, corpus)
             print(row, flush=True)
             if math.isfinite(row["valid"]) and math.isfinite(row["test"]):  # JSON has no infinity
-                rows.append(row)
+                yield row
     if len(runs) > 1:
         names = [run.folder.name for run in runs]
-        rows.append({"run": "", "runs": names} | _recorded(_together, models, corpus))
-    return rows
+        yield {"run": "", "runs": names} | _recorded(_together, models, corpus)
 
 
 def adapt_study(study: Path, names: list[str]) -> None:
-    """Measures a study's runs, or those of its folders that are named; writes adaptation.json."""
-    write_json(study / ADAPTED, adapt(_with_weights(study, names)))
+    """Measures a study's runs, or those of its folders that are named.
+
+    Each row replaces its like in the study's adaptation.json as soon as it is measured: a row can
+    take a quarter of an hour.
+    """
+    runs = _with_weights(study, names)
+    rows = {_measured(row): row for row in read_adapted(study)}
+    for row in adapt(runs):
+        rows[_measured(row)] = row
+        write_json(study / ADAPTED, list(rows.values()))
+
+
+def _measured(row: dict) -> tuple:
+    """Which runs and what of them a row is about."""
+    return row["kind"], row["run"], *row.get("runs", ())
 
 
 def _with_weights(study: Path, names: list[str]) -> list[Run]:

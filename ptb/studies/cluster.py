@@ -1,6 +1,7 @@
 """Runs on a Dask cluster, whose workers may or may not share this machine's folders."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ def check_scheduler(address: str) -> None:
 
     A `Client` waits for ever for what listens but says nothing, and for workers.
     """
+    if not re.fullmatch(r"(\w+://)?[^/]+:\d+", address):
+        raise StudyError(f"scheduler = {address!r} must be an address such as tcp://HOST:8786")
     answers = []
     try:
         asyncio.run(asyncio.wait_for(_ask(address, answers), DEADLINE))

@@ -21,7 +21,7 @@ Log = Callable[[dict, int], None]  # values by name, and their epoch
 
 
 def check_tracker(tracker: str) -> None:
-    """Raises SettingError for a tracker that there isn't, or whose package is not installed."""
+    """Raises SettingError for a tracker that does not exist, or whose package is not installed."""
     if tracker not in ("", *TRACKERS):
         raise SettingError(f"tracker = {tracker!r}: {meant(tracker, ('', *TRACKERS))}")
     if tracker and find_spec(tracker) is None:

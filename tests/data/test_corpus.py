@@ -137,8 +137,11 @@ def test_reading_takes_less_than_three_times_the_file(tmp_path, lines):
         ({"valid": "café b\n".encode("utf-16-le")}, "is UTF-16LE, .*iconv -f UTF-16LE -t UTF-8"),
         ({"valid": "the cat\n".encode("utf-16-be")}, "is UTF-16BE, .*iconv -f UTF-16BE -t UTF-8"),
         ({"valid": "你好 世界\n".encode("utf-16-le")}, "is UTF-16LE, .*iconv -f UTF-16LE -t UTF-8"),
-        ({"valid": b"a b\0c\n" + b"a b" * 99}, "valid.txt is no text: it has NUL characters$"),
-        ({"valid": b"\xff\0\0\0\0" * 99}, "valid.txt is no text: it has NUL characters$"),
+        (
+            {"valid": b"a b\0c\n" + b"a b" * 99},
+            "valid.txt is not text: it contains NUL characters$",
+        ),
+        ({"valid": b"\xff\0\0\0\0" * 99}, "valid.txt is not text: it contains NUL characters$"),
         ({"train": "a b\n"}, "'c' is not in the training text, which has no <unk>"),
     ],
 )
@@ -201,7 +204,7 @@ def test_a_text_that_cannot_be_read_is_named(tmp_path, monkeypatch):
 
 
 def test_a_folder_of_no_user_is_named():
-    with pytest.raises(SettingError, match="corpus = '~nosuch/text': ~nosuch is no user's folder"):
+    with pytest.raises(SettingError, match="corpus = '~nosuch/text': ~nosuch is not a user"):
         load("~nosuch/text")
 
 
@@ -215,21 +218,22 @@ def test_the_command_that_is_offered_makes_room_for_unseen_words(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "likely"),
+    ("name", "own", "likely"),
     [
-        ("ptbb", "did you mean 'ptb'?"),
-        ("embeded", "did you mean 'embedded'?"),
-        ("mytxt", "did you mean 'mytext'?"),
-        ("../here/mytxt", "did you mean '../here/mytext'?"),
-        ("xyz", "it can be 'ptb', 'embedded', 'mytext'"),
+        ("ptbb", "mytext", ": did you mean 'ptb'?"),
+        ("embeded", "mytext", ": did you mean 'embedded'?"),
+        ("mytxt", "mytext", ": did you mean 'mytext'?"),
+        ("../here/mytxt", "../here/mytext", ": did you mean '../here/mytext'?"),
+        ("xyz", "mytext", ""),
     ],
 )
-def test_unknown_corpus_is_refused_with_a_suggestion(tmp_path, monkeypatch, name, likely):
+def test_unknown_corpus_is_refused_with_a_suggestion(tmp_path, monkeypatch, name, own, likely):
     write_texts(tmp_path / "here" / "mytext")
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(SettingError) as error:
         load(name)
-    assert str(error.value) == f"corpus = {name!r} is none of ptb, embedded and no folder: {likely}"
+    said = f"corpus = {name!r} is none of ptb, embedded, {own} and no folder"
+    assert str(error.value) == said + likely
 
 
 def check(corpus: str):

@@ -140,7 +140,7 @@ def test_named_folder_without_the_files_is_said_in_one_line(data, tmp_path, monk
 
 def test_a_named_folder_or_file_that_cannot_be_read_is_one_line(data, tmp_path, monkeypatch):
     monkeypatch.setenv("PTB_DATA", "~nosuch/ptb")
-    with pytest.raises(SettingError, match="PTB_DATA = '~nosuch/ptb': ~nosuch is no user's folder"):
+    with pytest.raises(SettingError, match="PTB_DATA = '~nosuch/ptb': ~nosuch is not a user"):
         find()
     monkeypatch.setenv("PTB_DATA", str(tmp_path / "named"))
     for file in penn_treebank.PENN_TREEBANK.sha256:

@@ -275,6 +275,12 @@ def test_two_runs_draw_with_random_numbers_of_their_own(model, tiny_corpus):
     assert one == again and one[0] == other[0] and one[2]["text"] != other[2]["text"]
 
 
+def test_at_almost_no_temperature_the_likeliest_word_is_drawn(model):
+    likeliest, drawn = (generate(model, torch.tensor([0]), 9, t, torch.Generator().manual_seed(1))
+                        for t in (0.0, 1e-40))  # fmt: skip
+    assert drawn == likeliest
+
+
 @pytest.mark.parametrize(
     ("ids", "shared"),
     [([5, 1, 2, 3, 9], [1, 2, 3]), ([2, 3, 4], [2, 3, 4]), ([4, 1], [4]), ([7, 8], []), ([], [])]

@@ -131,6 +131,12 @@ def test_wrong_shapes_and_dtypes_are_refused(hidden, targets, said):
         cross_entropy(hidden, torch.zeros(6, 3), torch.zeros(6), targets)
 
 
+def test_a_bias_of_another_size_is_refused_though_torch_would_spread_it():
+    hidden, weight, _, targets = make((5, 3, 6))
+    with pytest.raises(ValueError, match=re.escape("bias is (1,), not (6,)")):
+        cross_entropy(hidden, weight, torch.zeros(1), targets)
+
+
 @pytest.mark.parametrize("sizes", SIZES)
 def test_augmented_loss_is_the_divergence_at_a_high_temperature(sizes):
     hidden, weight, _, targets = make(sizes)

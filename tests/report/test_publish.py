@@ -120,6 +120,15 @@ def test_publishing_that_is_stopped_between_its_renames_loses_no_record(places, 
     assert published == {TINY.name, other.name}
 
 
+def test_what_a_stopped_publishing_left_to_clear_away_is_cleared(places, monkeypatch):
+    monkeypatch.setitem(STUDIES, "demo", [TINY])
+    finish(TINY, places / "runs" / "demo")
+    publish("demo")
+    shutil.copytree(places / "records" / "demo", places / "records" / "demo.old")
+    publish("demo")
+    assert [path.name for path in (places / "records").iterdir()] == ["demo"]
+
+
 def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(places):
     with pytest.raises(StudyError, match="no run of demo is there: python -m ptb study run demo"):
         report("demo")

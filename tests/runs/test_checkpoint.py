@@ -157,7 +157,8 @@ def test_what_is_not_this_runs_is_refused(wrong, said, stopped, momentum, tiny_c
 def test_what_is_no_state_is_refused(content, stopped, momentum, tiny_corpus):
     torch.save(content, stopped.folder / "checkpoint.pt")
     said = refusal(momentum, tiny_corpus, stopped)
-    assert ("lacks average, cuts, history" if content == {} else "no checkpoint of a run") in said
+    lacking = "lacks average, cuts, history"
+    assert (lacking if content == {} else "not a checkpoint of a run") in said
 
 
 def test_a_refused_state_leaves_the_trainer_as_it_was(stopped, momentum, tiny_corpus):

@@ -309,7 +309,7 @@ def refusal(error_type, read) -> str:
 def test_hostile_checkpoint_is_refused_and_not_executed(tmp_path, capsys):
     torch.save({"model": Payload()}, tmp_path / "checkpoint.pt")
     line = refusal(RunError, Run(tmp_path).read_checkpoint)
-    assert "no checkpoint of a run (UnpicklingError): delete it" in line
+    assert "not a checkpoint of a run (UnpicklingError): delete it" in line
     assert "executed" not in capsys.readouterr().out
 
 
@@ -318,7 +318,7 @@ def test_truncated_checkpoint_is_refused_and_says_what_to_do(tmp_path, size):
     Run(tmp_path).write_checkpoint({"model": {"a": torch.arange(3000.0)}})
     truncate(tmp_path / "checkpoint.pt", size)
     line = refusal(RunError, Run(tmp_path).read_checkpoint)
-    assert "cut short" in line and "delete it, and the run starts again" in line
+    assert "truncated" in line and "delete it, and the run starts again" in line
 
 
 def truncate(path, size):
@@ -363,7 +363,7 @@ def test_one_changed_bit_of_the_weights_is_noticed(weighed):
 def test_truncated_weights_are_refused(weighed, size):
     forget_hash(weighed)
     truncate(weighed.folder / "weights.safetensors", size)
-    assert "weights.safetensors is cut short" in refusal(WeightsError, weighed.read_weights)
+    assert "weights.safetensors is truncated" in refusal(WeightsError, weighed.read_weights)
 
 
 def test_missing_weights_are_refused(weighed):
@@ -374,7 +374,7 @@ def test_missing_weights_are_refused(weighed):
 @pytest.mark.parametrize("metadata", [None, {}, {"words": "no list"}, {"words": "3"}])
 def test_tensors_without_a_vocabulary_are_no_weights_of_a_run(tmp_path, metadata):
     save_file({"a": torch.ones(2)}, tmp_path / "weights.safetensors", metadata)
-    assert "no weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
+    assert "not the weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -387,7 +387,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value):
 
 def test_pickled_weights_are_refused_and_not_executed(tmp_path, capsys):
     (tmp_path / "weights.safetensors").write_bytes(pickle.dumps({"a": Payload()}))
-    assert "no weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
+    assert "not the weights of a run" in refusal(WeightsError, Run(tmp_path).read_weights)
     assert "executed" not in capsys.readouterr().out
 
 
@@ -485,7 +485,7 @@ def test_too_little_memory_for_weights_is_not_a_damaged_file(weighed, monkeypatc
 
 
 def test_a_folder_of_no_user_is_one_line():
-    with pytest.raises(SettingError, match="folder = '~nosuch/run': ~nosuch is no user's folder"):
+    with pytest.raises(SettingError, match="folder = '~nosuch/run': ~nosuch is not a user"):
         run_folder(SETTING, None, "~nosuch/run")
 
 

@@ -103,11 +103,27 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     assert (rows[0]["chosen"], rows[0]["valid"]) == (f"{best:g}", valid[best])
     assert min(test, key=test.get) != best
     assert all(torch.equal(ids, tiny_corpus["valid"][:PART]) for ids in read[: len(read) // 2 - 2])
+    before = rows
     assert main(["adapt", "study", settings[1].name]) == 0  # that run alone
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
-    assert {row["run"] for row in rows} == {settings[1].name}  # of one model, no ensemble
+    assert [(r["run"], r["kind"]) for r in rows] == [(r["run"], r["kind"]) for r in before]
+    assert [row for row in rows if row["run"] != settings[1].name] == [before[n] for n in (0, 1, 4)]
     assert main(["adapt", "study", "gru-dropout0-seed2"]) == 1
     assert f"did you mean '{settings[1].name}'?" in capsys.readouterr().err
+
+
+def test_what_is_measured_is_kept_when_the_rest_is_stopped(tmp_path, tiny_corpus, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    monkeypatch.setattr(adaptation, "load", lambda name: tiny_corpus)
+    monkeypatch.setattr(adaptation, "_dynamically", stopped)
+    setting = Setting("gru", embedding=4, hidden=4, epochs=1)
+    train(setting, tiny_corpus, tmp_path / "study" / setting.name)
+    assert main(["adapt", "study"]) == 1
+    (row,) = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert (row["run"], row["kind"]) == (setting.name, "temperature")
 
 
 def test_a_way_that_blows_the_weights_up_leaves_the_other_rows(tmp_path, tiny_corpus, monkeypatch):
@@ -123,5 +139,6 @@ def test_a_way_that_blows_the_weights_up_leaves_the_other_rows(tmp_path, tiny_co
 
 def test_a_study_without_weights_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    (tmp_path / "nothing").mkdir()
     assert main(["adapt", "nothing"]) == 1
     assert "train the study first" in capsys.readouterr().err
