@@ -25,20 +25,19 @@ from ptb.notebook import (
     surprises,
     title_page,
     use_threads,
-    vocabulary,
 )
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.report import figures, inspection_figures, literature, tables, texts
 from ptb.report.cell_diagrams import draw_cell
 from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
-from ptb.report.contrast import Contrast, after, by_setting, too_short
+from ptb.report.contrast import Contrast, OverSeeds, after, by_setting, too_short
 from ptb.report.display import Markdown, passage, show, source, table
 from ptb.report.drawings import draw_dropout, draw_windows
 from ptb.report.interactive import explore
 from ptb.report.live import Live
 from ptb.report.model_table import model_table
 from ptb.report.one_run import next_steps, result, setting_table
-from ptb.runs.run import Run, load_model, run_folder
+from ptb.runs.run import Run, load_model, run_folder, vocabulary
 from ptb.runs.table import find_runs
 from ptb.setting import Setting, check_number
 from ptb.studies import trials
@@ -47,8 +46,8 @@ from ptb.training.train import train
 from ptb.training.trainer import check_device
 
 __all__ = [
-    "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "Run", "Setting",
-    "after", "build", "bullets", "by_setting", "check", "check_device", "check_number",
+    "RECORDS", "RUNS", "SPLITS", "Claims", "Contrast", "Live", "Markdown", "OverSeeds", "Run",
+    "Setting", "after", "build", "bullets", "by_setting", "check", "check_device", "check_number",
     "check_parameters", "check_precision", "check_tracker", "choose_experiments",
     "choose_study", "continued", "counted", "draw_cell", "draw_dropout", "draw_windows",
     "explore", "figures", "find_recurrent_runs", "find_run", "find_runs", "generate_rows",

@@ -10,6 +10,7 @@ import json
 import pandas as pd
 
 from ptb.paths import ROOT
+from ptb.report.claim import counted
 from ptb.report.tables import markdown
 from ptb.runs.files import write_json
 
@@ -18,7 +19,7 @@ BENCHMARK = ROOT / "report" / "benchmark.json"
 
 def read_machines() -> list[dict]:
     """Each machine's figures, those of the one at the top first."""
-    top = json.loads(BENCHMARK.read_text())
+    top = json.loads(BENCHMARK.read_text(encoding="utf-8"))
     return [top, *top["others"]]
 
 
@@ -42,7 +43,7 @@ def _name(machine: dict, row: dict) -> str:
 
 def _where(machine: dict, row: dict) -> str:
     """The machine and its threads, or its GPU; a precision other than float32."""
-    threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+    threads = counted(row["threads"], "thread")
     on_gpu = row["device"] == "cuda"
     rounded = "" if row["precision"] == "float32" else f", {row['precision']}"
     return f"{_name(machine, row)}{'' if on_gpu else f', {threads}'}{rounded}"
@@ -55,7 +56,8 @@ def _number(row: dict, name: str, form: str) -> str:
 
 def _ours(row: dict) -> str:
     """Tokens a second, and how many times the plain loop's."""
-    return f"{_number(row, 'ours_tokens_per_second', ',.0f')} ({row['over_plain']:.1f}×)"
+    times = f" ({row['over_plain']:.1f}×)" if "over_plain" in row else ""
+    return _number(row, "ours_tokens_per_second", ",.0f") + times
 
 
 def speeds() -> str:

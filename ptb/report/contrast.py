@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ptb.evaluation.analysis import bin_labels
-from ptb.evaluation.comparison import MIN_SENTENCES, compare
+from ptb.evaluation.comparison import MIN_SENTENCES, compare, over_seeds
 from ptb.report.claim import counted, signed
 
 SETTINGS = pd.MultiIndex.from_product([["lstm", "gru"], [False, True]], names=["cell", "dropout"])
@@ -20,28 +20,46 @@ def by_setting(table: pd.DataFrame) -> pd.DataFrame:
     return table.set_index([table["cell"], table["dropout"] > 0]).reindex(SETTINGS)
 
 
-class Contrast:
-    """How far the second run's test perplexity is above the first's, in percent.
+class Percent:
+    """A difference of test perplexities in percent: mean, and low and high of its 95% interval.
 
-    Each run is a row of `gather`'s table. low and high are the ends of the 95% interval. All is NaN
-    where a run is missing, the ends also where the text is too short for an interval.
+    What was not measured is NaN.
     """
 
-    def __init__(self, first: pd.Series, second: pd.Series):
-        self.mean = self.low = self.high = math.nan
-        self.analyses = []
-        if isinstance(first["cell"], str) and isinstance(second["cell"], str):  # both are there
-            self.analyses = [row["run"].analysis for row in (second, first)]
-            found = compare(*(analysis["sentences"] for analysis in self.analyses))
-            self.mean, self.low, self.high = found.percent()
+    def __init__(self, mean: float = math.nan, low: float = math.nan, high: float = math.nan):
+        self.mean, self.low, self.high = mean, low, high
 
     def __str__(self) -> str:
-        if not self.analyses:
+        if math.isnan(self.mean):
             return "not measured"
         if math.isnan(self.low):
             return f"{signed(self.mean, '+.1f')}% (without an interval)"
         mean, low, high = (f"{signed(v, '+.1f')}%" for v in (self.mean, self.low, self.high))
         return f"{mean} (95% interval {low} to {high})"
+
+
+class OverSeeds(Percent):
+    """How far the second setting's perplexity is above the first's, over the seeds of each.
+
+    Each is a table of `gather`'s, a row a seed.
+    """
+
+    def __init__(self, first: pd.DataFrame, second: pd.DataFrame):
+        super().__init__(*over_seeds(np.log(second["test"]), np.log(first["test"])).percent())
+
+
+class Contrast(Percent):
+    """How far the second run's test perplexity is above the first's, in percent.
+
+    Each run is a row of `gather`'s table. All is NaN where a run is missing, the interval also
+    where the text is too short for one.
+    """
+
+    def __init__(self, first: pd.Series, second: pd.Series):
+        there = isinstance(first["cell"], str) and isinstance(second["cell"], str)
+        self.analyses = [row["run"].analysis for row in (second, first)] if there else []
+        texts = [analysis["sentences"] for analysis in self.analyses]
+        super().__init__(*(compare(*texts).percent() if there else ()))
 
     def by(self, kind: str) -> pd.Series:
         """The difference in percent by the bins of a kind: "frequency", "position", "distance".

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from ptb.data.corpus import SPLITS
 from ptb.models.cells import CELLS
@@ -98,9 +98,14 @@ def plain_ticks(axis: Axis) -> None:
         narrow_steps = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 5, 7)
         steps = (1,) if wide and axis.axis_name == "x" else narrow_steps
         axis.set_major_locator(LogLocator(subs=steps, numticks=12))
-    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axis.set_major_formatter(FuncFormatter(_plain))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(which="minor", length=0)
+
+
+def _plain(value: float, place: int) -> str:
+    """A tick's number: "1,000", "70", "3.5"."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def common_limits(table: pd.DataFrame) -> dict:
@@ -122,7 +127,9 @@ def overview(table: pd.DataFrame) -> Figure:
     limits = common_limits(table)
     for run, place in zip(table["run"], axes.flat, strict=False):
         convergence(run.setting, run.history, run.metrics.get("floor"), place, limits)
-        place.set_title(label(run.setting))
+        place.set_title(
+            f"{label(run.setting)}\nlearning rate {choice(run.setting.lr)} at the start"
+        )
         lines = [line for line in place.get_lines() if line.get_label() not in SPLITS]
         place.legend(handles=[line for line in lines if line.get_label()[0] != "_"])
     for place in axes.flat[len(table) :]:
@@ -149,8 +156,8 @@ def curves(table: pd.DataFrame, split: str, levels: dict[str, float] | None = No
     """One split's perplexity over epochs, all runs in one plot, and named levels across it."""
     title = {"train": "Training", "valid": "Validation", "test": "Test"}[split]
     axes = _over_epochs(table, split, ylabel="perplexity", title=f"{title} perplexity of all runs")
-    for (name, level), style in zip((levels or {}).items(), (":", "-."), strict=False):
-        axes.axhline(level, ls=style, color="grey", label=name)
+    for (name, level), shade in zip((levels or {}).items(), ("0.7", "0.5", "0.2"), strict=False):
+        axes.axhline(level, ls=":", color=shade, label=name)
     axes.set_yscale("log")
     plain_ticks(axes.yaxis)
     axes.legend(ncols=2)  # of few lines: it hides no level

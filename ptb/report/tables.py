@@ -131,20 +131,24 @@ def common(table: pd.DataFrame) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
 
 
-def seeds(studies: tuple[str, ...] = ("dropout", "long", "seeds")) -> pd.DataFrame:
-    """Mean ± standard deviation of each published setting that was trained with several seeds."""
-    runs = pd.concat([gather(find_runs(RECORDS / study)) for study in studies])
-    same = [name for name in FIELDS if name != "seed"]
-    return pd.DataFrame(
-        {
-            "setting": label(group.iloc[0]["run"].setting),
-            "epochs": f"{group.iloc[0]['epochs']}",
-            "seeds": ", ".join(map(str, sorted(group["seed"]))),
-            **{s: f"{group[s].mean():.2f} ± {group[s].std():.2f}" for s in SPLITS},
-        }
-        for _, group in runs.groupby(same)
-        if len(group) > 1
-    )
+def quick_seeds() -> pd.DataFrame:
+    """The published runs of the quick recipes, a row per seed, LSTMs first."""
+    runs = gather(find_runs(RECORDS / "dropout") + find_runs(RECORDS / "seeds"))
+    return runs.sort_values(["cell", "dropout", "seed"], ascending=[False, True, True])
+
+
+def seeds() -> pd.DataFrame:
+    """Each quick recipe with several seeds: mean ± standard deviation, and each seed's."""
+    rows = []
+    for _, group in quick_seeds().groupby([name for name in FIELDS if name != "seed"], sort=False):
+        if len(group) > 1:
+            row = {"setting": label(group.iloc[0]["run"].setting)}
+            row |= {"seeds": ", ".join(f"{seed}" for seed in group["seed"])}
+            for split in HELD_OUT:
+                row[split] = f"{group[split].mean():.2f} ± {group[split].std():.2f}"
+                row[f"{split}, each"] = ", ".join(map("{:.2f}".format, group[split]))
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def one_factor() -> pd.DataFrame:

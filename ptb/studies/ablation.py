@@ -20,8 +20,8 @@ def variants(cell: str) -> dict[str, Setting]:
     tied = replace(plain, tied=True)
     return {
         "the exercise's model": plain,
-        "the embedding tied to the output (tied = True)": tied,
-        "also a projection before the output (projected = True)": replace(tied, projected=True),
+        "tied: the output matrix is the embedding": tied,
+        "tied, with a projection before the output": replace(tied, projected=True),
     }
 
 

@@ -30,7 +30,9 @@ def factors() -> dict[str, Setting]:
         f"{CELLS[setting.cell].title} without dropout": replace(setting, dropout=0.0)
         for setting in BASE.values()
     }
-    return without | {name: replace(BASE["lstm"], **change) for name, change in CHANGES.items()}
+    return without | {
+        f"LSTM, {n}": replace(BASE["lstm"], **change) for n, change in CHANGES.items()
+    }
 
 
 # A constant rate: with one that falls to zero the weights come to rest before they overfit.

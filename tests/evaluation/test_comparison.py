@@ -8,7 +8,7 @@ from test_tables import make_run
 
 from ptb.errors import ComparisonError
 from ptb.evaluation import comparison
-from ptb.evaluation.comparison import Difference, bootstrap, compare
+from ptb.evaluation.comparison import Difference, bootstrap, compare, over_seeds
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +81,22 @@ def test_runs_on_other_texts_are_not_compared(tmp_path):
     one, other = {"loss": [1.0, 2.0], "tokens": [2, 3]}, {"loss": [1.0], "tokens": [2]}
     with pytest.raises(ComparisonError, match="different texts"):
         compare(one, other)
+
+
+def test_interval_over_seeds_is_students_for_two_samples():
+    found = over_seeds([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
+    assert found.mean == -2
+    assert (found.low, found.high) == pytest.approx((-5.584, 1.584), abs=1e-3)  # t.test in R
+
+
+@pytest.mark.parametrize("seeds", [1, 6])
+def test_of_one_seed_and_of_six_there_is_no_interval(seeds):
+    with pytest.raises(ComparisonError, match=f"{seeds} and 2 seeds: it takes 2 to 5 of each"):
+        over_seeds([1.0] * seeds, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_interval_over_seeds_holds_the_true_difference_in_nineteen_of_twenty(seeds):
+    drawn = np.random.default_rng(5).normal(size=(4_000, 2, seeds))
+    found = [over_seeds(*pair) for pair in drawn]
+    assert np.mean([one.low < 0 < one.high for one in found]) == pytest.approx(0.95, abs=0.015)

@@ -58,7 +58,11 @@ def test_legends_describe_the_runs(table):
 
 def test_what_is_worse_than_guessing_leaves_the_figure(tmp_path):
     table = make_study(tmp_path, VALID | {"3.1c": 1e8})
-    assert 300 < figures.learning(part(table, "3.1")).axes[0].get_ylim()[1] < 1000
+    both = figures.learning(part(table, "3.1")), figures.grouped(table, "cell")
+    assert 300 < both[0].axes[0].get_ylim()[1] < 1000
+    for figure in both:
+        (cut,) = [name for name in legend(figure) if name.endswith("above the axes")]
+        assert cut.startswith("3.1c: 2×512, SGD 10")
 
 
 def test_a_stopped_run_ends_in_a_cross(tmp_path):
@@ -87,8 +91,9 @@ def test_all_validation_curves_a_column_for_each_group(table, by, titles):
     for place, group in zip(above, table[by].unique(), strict=True):
         for run in table["run"]:
             assert holds(place, run.history["epoch"], run.history["valid"])
-        names = {text.get_text() for text in place.get_legend().get_texts()}
-        assert names == set(table.loc[table[by] == group, "tag"])
+        named = {line.get_label() for line in place.get_lines() if line.get_label()[0] != "_"}
+        assert named == {records.described(row) for _, row in table[table[by] == group].iterrows()}
+    assert sorted(legend(figure)) == sorted(records.described(row) for _, row in table.iterrows())
     assert holds(below[0], table["run"][0].history["seconds"], table["run"][0].history["valid"])
 
 

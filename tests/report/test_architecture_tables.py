@@ -238,8 +238,10 @@ def test_the_solutions_claims_stand_beside_both_figures(tmp_path):
     make_stopped(tmp_path, FULL["3.3a"], 209.6)
     part = {name: VALID[name] for name in VALID if name not in ("3.3a", "3.3b")}
     rows = tables.common_claims(records.largest(make_study(tmp_path, part, **fast)))
-    assert list(rows["ours"])[:2] == ["3.3a 209.6‡, 3.1b 154.9", "3.3b –, 3.2a 110.2"]
-    assert list(rows["theirs"])[:2] == ["3.3a 184.4, 3.1b 154.9", "3.3b 112.7, 3.2a 110.2"]
+    units = "3.3b –, 3.2a 110.2, 3.4c 152.6, 3.4b 126.9"
+    assert list(rows["ours"])[:2] == ["3.3a 209.6‡, 3.1b 154.9", units]
+    assert rows["theirs"].iloc[1] == units.replace("–", "112.7")
+    assert rows["theirs"].iloc[0] == "3.3a 184.4, 3.1b 154.9"
     assert rows["ours"].iloc[3].startswith("3.4b 3 s, ")
     assert rows["theirs"].iloc[3] == "3.4b 685 s, 3.3a 780 s"
 
@@ -254,6 +256,17 @@ def test_half_lives_before_and_after_training(tmp_path):
     assert rows.loc[("3.2a GRU", "after"), "half-life"] == "8.0"
     assert rows.loc[("3.2a GRU", "after"), "left at step 1"] == f"{2 ** (-34 / 8):.2g}"
     assert list(rows["state"].unique()) == ["h", "h and c"]
+
+
+def test_the_average_and_each_texts_gradient_have_columns_of_their_own(tmp_path):
+    run = make_experiment(tmp_path, FULL["3.2a"], 110.0)
+    analysis = run.analysis
+    analysis["flow"]["after"]["each"] = [0.25**n for n in reversed(range(35))]
+    run.write("analysis.json", analysis)
+    after = tables.flow_table(records.experiments(tmp_path)).set_index("training").loc["after"]
+    assert after["half-life"] == "1.0" and after["half-life, each"] == "0.5"
+    assert after["left at step 1"] == f"{0.5**34:.2g}"
+    assert after["left at step 1, each"] == f"{0.25**34:.2g}"
 
 
 def test_an_lstms_h_alone_is_beside_h_and_c_where_it_is_recorded(tmp_path):

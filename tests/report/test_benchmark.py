@@ -47,7 +47,8 @@ def test_a_machine_measured_again_replaces_its_own(file):
 def test_tables_show_every_machine_and_a_dash_for_what_it_lacks(file):
     gpu = ROW | FULL | {"device": "cuda"}
     rounded = ROW | FULL | {"precision": "bfloat16", "threads": 2}
-    second = machine("second", gpu, gpu | {"cell": "gru"}, rounded)
+    share = {name: value for name, value in ROW.items() if name != "over_plain"}
+    second = machine("second", gpu, gpu | {"cell": "gru"}, rounded, share | {"limit_share": 0.67})
     benchmark.write_benchmark(second | {"gpu": "a GPU"})
     assert "| a GPU | 2,000 (1.2×) | 2,000 (1.2×) |" in benchmark.speeds()
     assert "| first | – (1.2×) | – |" in benchmark.speeds()
@@ -55,4 +56,5 @@ def test_tables_show_every_machine_and_a_dash_for_what_it_lacks(file):
     lines = benchmark.steps().splitlines()
     assert "| LSTM, second, 2 threads, bfloat16 | 1,000 | 2,000 (1.2×) | 3,000 | 67% |" in lines
     assert "| LSTM, first, 1 thread | – | – (1.2×) | – | – |" in lines
+    assert "| LSTM, second, 1 thread | – | – | – | 67% |" in lines
     assert "| first | 2026-11-27 | not noted | make bench |" in benchmark.machines()

@@ -2,11 +2,12 @@
 
 import math
 
+import pandas as pd
 import pytest
 from test_tables import PERPLEXITIES, make_table
 
 from ptb.evaluation.comparison import MIN_SENTENCES
-from ptb.report.contrast import Contrast, after, by_setting, too_short
+from ptb.report.contrast import Contrast, OverSeeds, after, by_setting, too_short
 
 
 def change(table, **parts):
@@ -52,6 +53,16 @@ def test_the_change_by_bin_is_that_of_its_mean_losses(tmp_path):
     found = Contrast(*(table.iloc[i] for i in (0, 1))).by("frequency")
     assert found["1–9"] == pytest.approx(100 * (math.exp(-1) - 1)) and found["10–29"] == 0
     assert math.isnan(found["10000+"])
+
+
+def test_the_difference_over_seeds_is_of_all_runs_in_percent():
+    first, second = pd.DataFrame({"test": [90.0, 100.0]}), pd.DataFrame({"test": [99.0, 110.0]})
+    found = OverSeeds(first, second)
+    assert found.mean == pytest.approx(10)
+    error = 4.303 * math.log(100 / 90) / math.sqrt(2)  # of the mean logarithms, on two degrees
+    assert found.high == pytest.approx(100 * (1.1 * math.exp(error) - 1))
+    assert found.low == pytest.approx(100 * (1.1 * math.exp(-error) - 1))
+    assert str(found).startswith("+10.0% (95% interval −")
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 sentence:"), (MIN_SENTENCES - 1, "sentences:")])

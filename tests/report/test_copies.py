@@ -1,5 +1,7 @@
 """report/notebooks: the executed copies that are read have the cells of their sources."""
 
+import re
+
 import nbformat
 import pytest
 
@@ -18,6 +20,15 @@ def test_a_copy_has_its_sources_cells_and_was_executed_without_an_error(name):
     kinds = {output.output_type for c in code for output in c.outputs}
     assert "display_data" in kinds or "execute_result" in kinds
     assert "error" not in kinds
+
+
+@pytest.mark.parametrize("name", READ)
+def test_links_lead_somewhere_from_the_notebook_and_from_its_copy(name):
+    for folder in (NOTEBOOKS, COPIES):
+        cells = nbformat.read(folder / f"{name}.ipynb", 4).cells
+        text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+        assert [link for link in links if not (folder / link).exists()] == []
 
 
 def test_there_is_no_other_copy():

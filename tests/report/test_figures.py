@@ -52,6 +52,16 @@ def test_levels_are_named_lines_across_the_curves(tmp_path):
     assert set(lines(axes)["5-gram"].get_ydata()) == {147.0}
 
 
+@pytest.mark.parametrize(("low", "high"), [(1.2, 1.9), (3.5, 5.2), (80, 120), (90, 4_000)])
+def test_the_ticks_of_perplexity_say_where_they_are(low, high):
+    axes = plt.figure().add_subplot(yscale="log", ylim=(low, high))
+    figures.plain_ticks(axes.yaxis)
+    places = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    shown = [axes.yaxis.get_major_formatter()(tick, 0) for tick in places]
+    assert len(places) >= 3
+    assert [float(text.replace(",", "")) for text in shown] == pytest.approx(places)
+
+
 def test_gap_is_valid_over_train(tmp_path):
     axes = figures.gap(make_table(tmp_path)).axes[0]
     data = [line.get_ydata() for line in axes.get_lines() if len(line.get_ydata()) == 3]
@@ -86,6 +96,8 @@ def test_convergence_plots_are_compared_on_axes_of_one_range(tmp_path):
     table = make_table(tmp_path, perplexities)
     axes = figures.overview(table).axes
     assert len({(place.get_xlim(), place.get_ylim()) for place in axes}) == 1
+    for run, place in zip(table["run"], axes, strict=True):  # as the exercise asks
+        assert f"learning rate {run.setting.lr:g}" in place.get_title()
     low, high = axes[0].get_ylim()
     values = [line.get_ydata() for place in axes for line in place.get_lines()]
     assert low < min(map(min, values)) and max(map(max, values)) < high

@@ -129,7 +129,8 @@ def test_seeds_of_one_setting_are_one_row_and_other_settings_none(tmp_path, monk
     make_record(tmp_path / "seeds", "gru", 0.3, valid=100.0, seed=2)
     (row,) = tables.seeds().to_dict("records")
     assert row["setting"] == "GRU, dropout 0.3" and row["seeds"] == "1, 2"
-    assert row["valid"] == "98.50 ± 2.12" and row["test"] == "97.50 ± 2.12"  # 3 / √2 apart
+    assert row["valid"] == "98.50 ± 2.12" and row["valid, each"] == "97.00, 100.00"  # 3 / √2 apart
+    assert row["test"] == "97.50 ± 2.12" and row["test, each"] == "96.00, 99.00"
 
 
 def test_each_changed_run_stands_beside_its_recipes_own(tmp_path, monkeypatch):
