@@ -61,7 +61,7 @@ lab: setup  ## JupyterLab, in copies of the notebooks (mine/), so that notebooks
 
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 test-browser: setup  ## train.ipynb in JupyterLab in a headless Chromium: minutes; apt-get brings the browser
 	@{ command -v chromium && command -v chromedriver; } >/dev/null \

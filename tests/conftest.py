@@ -15,6 +15,21 @@ from ptb.setting import Setting
 torch.set_num_threads(1)  # several tests run at once, on few cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # and in the processes that they start
 
+# A file is one process's. These take longest: begun first, they leave no process a minute alone.
+SLOWEST = [
+    f"test_{name}.py"
+    for name in (
+        "notebooks", "second_report", "readme", "pdf", "inside", "execute", "lesson", "text",
+        "local", "cells_notebook", "site", "torture",
+    )
+]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 # <eos> is 0; who comes third depends on who came first, so that a state pays
 SENTENCES = ([1, 3, 4, 0], [2, 3, 5, 0], [1, 3, 4, 6, 0], [2, 3, 5, 6, 0])
 

@@ -106,7 +106,8 @@ def test_papermill_lines_train(line, tmp_path):
     """On the embedded corpus, in a tiny size."""
     if tracker := given(line).get("tracker"):
         pytest.importorskip(tracker)
-    small = parameters(corpus="embedded", folder=tmp_path / "run", **TINY | ONE_THREAD)
+    size = TINY | ({"layers": 1, "feedforward": 8} if "transformer" in line else {})
+    small = parameters(corpus="embedded", folder=tmp_path / "run", **size | ONE_THREAD)
     program, notebook, out, *words = shlex.split(line)
     done = command(program, notebook, tmp_path / out, *words, *small)
     assert done.returncode == 0, done.stderr
