@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -118,7 +117,7 @@ def study(options) -> int:
 
 
 def _cores() -> int:
-    """Those that this process may use: where a scheduler gave it some, not all of the machine's."""
+    """The number of cores that this process may use, of which a scheduler can have given it few."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on every system
     return len(affinity(0)) if affinity else os.cpu_count()
 
@@ -155,8 +154,8 @@ def adapt(options) -> int:
 
     if not (RUNS / options.study).is_dir():
         known = [path.name for path in RUNS.glob("*/")]
-        said = f"runs/ has no study {options.study!r}{closest(options.study, known)}"
-        raise SettingError(f"{said}; train it first")
+        probably = closest(options.study, known) or ": train it first"
+        raise SettingError(f"runs/ has no study {options.study!r}{probably}")
     adapt_study(RUNS / options.study, options.runs)
     return 0
 
@@ -177,9 +176,10 @@ def _loaded(options):
     from ptb.runs.run import Run, load_model, vocabulary
     from ptb.runs.table import check_measured
 
-    run, missing = Run(options.run), "is not the folder of a finished run: it has no metrics.json"
+    run = Run(options.run)
     if not run.done:
-        raise StudyError(f"{options.run} {missing}")
+        said = "is not the folder of a finished run: it has no metrics.json"
+        raise StudyError(f"{options.run} {said}")
     check_measured(run)
     corpus = vocabulary(run)
     return corpus, load_model(run, corpus)
@@ -256,7 +256,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*arguments, allow_abbrev=False, **named)
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message}; --help says what there is\n")
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def parser() -> Parser:
@@ -333,15 +333,19 @@ def add_sample_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
-    """The options, or the end of the process with the option or command that was probably meant."""
+    """The options; or exits with 2, suggesting the command or option that was probably meant."""
     whole, typed = parser(), sys.argv[1:] if arguments is None else arguments
     if typed and not typed[0].startswith("-") and typed[0] not in whole.commands:
         whole.error(f"no command is called {typed[0]!r}{closest(typed[0], list(whole.commands))}")
     options, unknown = whole.parse_known_args(typed)
-    if unknown:
-        command, name = whole.commands[options.command.__name__], unknown[0].partition("=")[0]
-        known = re.findall(r"--[\w-]+", command.format_help())
+    if unknown and typed[0] in whole.commands:
+        command, name = whole.commands[typed[0]], unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            command.error(f"{name!r} is one word too many, or belongs before the options")
+        known = [f"--{option.replace('_', '-')}" for option in vars(options)]
         command.error(f"there is no {name!r}{closest(name, known)}")
+    if unknown:
+        whole.error(f"{unknown[0]!r} belongs behind a command")
     return options
 
 
@@ -363,6 +367,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` as Ctrl-C
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        stream.reconfigure(encoding="utf-8", errors="strict")  # whatever the system's own is
+    for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):  # None: it is closed
+        # texts are UTF-8, whatever the system's own encoding is
+        errors = "strict" if stream is sys.stdin else "backslashreplace"
+        stream.reconfigure(encoding="utf-8", errors=errors)
     sys.exit(main())

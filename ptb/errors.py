@@ -29,7 +29,7 @@ class RunError(PlainError):
 
 
 class ComparisonError(PlainError):
-    """Two runs that did not read the same text."""
+    """Runs that can't be compared: of different texts, or of too few seeds or too many."""
 
 
 class ClaimError(PlainError):
@@ -41,7 +41,7 @@ class StudyError(PlainError):
 
 
 def closest(word: str, allowed) -> str:
-    """The end of an error's line that names the allowed words: the one that was probably meant."""
+    """The end of a line that names what is allowed: what was probably meant; empty if unclear."""
     text = word.lower() if isinstance(word, str) else ""
     close = get_close_matches(text, allowed, n=1, cutoff=0.5)
     return f": did you mean {close[0]!r}?" if close else ""
@@ -49,8 +49,8 @@ def closest(word: str, allowed) -> str:
 
 def meant(word: str, allowed) -> str:
     """The end of an error's line: the allowed word that was probably meant, else all of them."""
-    found = closest(word, allowed).removeprefix(": ")
-    return found or f"it can be {', '.join(map(repr, allowed))}"
+    all_of_them = f"it can be {', '.join(map(repr, allowed))}"
+    return closest(word, allowed).removeprefix(": ") or all_of_them
 
 
 def out_of_memory(error: Exception) -> bool:

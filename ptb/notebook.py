@@ -100,7 +100,7 @@ def choose_study(study: str | None) -> tuple[pd.DataFrame, str]:
     study is a folder, or the name of one in runs/. By default it is your own in runs/dropout if its
     four runs are done, else the published one.
     """
-    folder = _study_folder(study or "dropout")
+    folder = _study_folder("dropout" if study is None else study)
     table = four_settings(gather(find_runs(folder)))
     if study is None and len(table) < len(FOUR):
         folder = RECORDS / "dropout"
@@ -149,7 +149,7 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     study is a folder, or the name of one in runs/. By default it is your own in runs/architectures
     if no experiment is missing there, else the published one.
     """
-    folder = _study_folder(study or "architectures")
+    folder = _study_folder("architectures" if study is None else study)
     table = experiments(folder)
     if study is None and _not_run(table):
         published = experiments(RECORDS / "architectures")

@@ -15,7 +15,7 @@ from ptb.setting import Setting
 torch.set_num_threads(1)  # several tests run at once, on few cores
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # and in the processes that they start
 
-# A file is one process's. These take longest: begun first, they leave no process a minute alone.
+# Each file runs in one process; starting the slowest first keeps all of them busy to the end.
 SLOWEST = [
     f"test_{name}.py"
     for name in (

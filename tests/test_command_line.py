@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import nbformat
@@ -16,7 +15,7 @@ import pytest
 
 from ptb.__main__ import chosen_setting, main, parser
 from ptb.data.corpora import load
-from ptb.errors import SettingError
+from ptb.errors import SettingError, StudyError
 from ptb.evaluation.scoring import score_sentences
 from ptb.paths import ROOT
 from ptb.recipes import recipe
@@ -179,7 +178,7 @@ def test_samples_seed_and_temperature_count(run, capsys):
         ("study run demo --workers 0", "workers = 0 must be a whole number from 1"),
         ("study run demo --only 3.1a", "demo has no experiments: leave out --only 3.1a"),
         ("study run architectures --only 3.9", "architectures has no experiment '3.9'"),
-        ("adapt drpout", "runs/ has no study 'drpout'"),
+        ("adapt mime", "runs/ has no study 'mime': did you mean 'mine'?"),
         ("sample RUN --temperature -1", "temperature = -1.0 must be a number from 0 to 100"),
         ("sample RUN --length 0", "length = 0 must be a whole number from 1"),
         ("sample RUN --seed 99999999999999999999", "must be a whole number from 0"),
@@ -192,6 +191,8 @@ def test_samples_seed_and_temperature_count(run, capsys):
 )
 def test_a_bad_value_is_one_line(line, said, run, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr("ptb.runs.run.RUNS", tmp_path)
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    (tmp_path / "mine").mkdir()
     words = [str(run.folder) if word == "RUN" else word for word in shlex.split(line)]
     assert main(words) == 1
     shown = capsys.readouterr()
@@ -199,10 +200,25 @@ def test_a_bad_value_is_one_line(line, said, run, capsys, tmp_path, monkeypatch)
     assert not list(tmp_path.rglob("setting.json"))
 
 
-def test_words_that_are_no_utf8_are_refused(run):
-    words = [sys.executable, "-m", "ptb", "score", run.folder]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, input=b"caf\xe9\n")
-    assert done.returncode == 1 and done.stderr == b"standard input is not UTF-8\n"
+@pytest.mark.parametrize(
+    ("typed", "given", "said"),
+    [
+        ([], b"caf\xe9\n", "standard input is not UTF-8"),
+        ([b"caf\xe9"], b"", r"the word 'caf\udce9' is not in the vocabulary"),  # a word of Latin-1
+    ],
+)
+def test_words_that_are_no_utf8_are_refused_in_one_line(run, typed, given, said):
+    words = [sys.executable, "-m", "ptb", "score", run.folder, *typed]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, input=given)
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 1 and line.startswith(said)
+
+
+def test_a_closed_standard_input_is_not_asked(run):
+    words = [sys.executable, "-m", "ptb", "sample", run.folder, "--length", "3"]
+    shell = f"{shlex.join(map(str, words))} <&-"
+    done = subprocess.run(shell, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_run_that_diverged_has_no_model_to_score_with(run, tmp_path, capsys):
@@ -216,11 +232,15 @@ def test_a_run_that_diverged_has_no_model_to_score_with(run, tmp_path, capsys):
 def test_runs_go_side_by_side_on_the_cores_that_one_may_use_and_not_on_a_gpu(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
     asked = []
-    monkeypatch.setattr("ptb.__main__.chosen_study", asked.append)
+
+    def chosen(options):
+        asked.append(options.workers)
+        raise StudyError("no study")
+
+    monkeypatch.setattr("ptb.__main__.chosen_study", chosen)
     for device in ("cpu", "cuda"):
-        with suppress(TypeError):  # there is no study
-            main(["study", "run", "demo", "--device", device])
-    assert [options.workers for options in asked] == [3, 1]
+        main(["study", "run", "demo", "--device", device])
+    assert asked == [3, 1]
 
 
 def test_a_corpus_of_ones_own_has_one_name_however_it_is_typed(tmp_path, monkeypatch):
@@ -247,8 +267,13 @@ def test_a_folder_that_is_called_like_a_built_in_corpus_is_not_taken_for_it(tmp_
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("", "python -m ptb: the following arguments are required: COMMAND; --help"),
-        ("scroe", "python -m ptb: no command is called 'scroe': did you mean 'score'?; --help"),
+        ("", "python -m ptb: the following arguments are required: COMMAND (see --help)"),
+        (
+            "scroe",
+            "python -m ptb: no command is called 'scroe': did you mean 'score'? (see --help)",
+        ),
+        ("--verbose train", "python -m ptb: '--verbose' belongs behind a command"),
+        ("score RUN --independent 'it rose'", "'it rose' is one word too many, or belongs before"),
         ("train --drpout 0.5", "python -m ptb train: there is no '--drpout': did you mean '--drop"),
         ("train --cel gru", "there is no '--cel': did you mean '--cell'?"),  # not taken for --cell
         ("train --lr hot", "python -m ptb train: argument --lr: invalid float value: 'hot'"),

@@ -387,6 +387,8 @@ def test_the_published_study_is_known_however_it_is_named(tmp_path, monkeypatch)
     for study in ("../report/records/dropout", str(RECORDS / "dropout")):
         table, whose = pu.choose_study(study)
         assert pu.is_published(table) and "the published study" in whose
+    with pytest.raises(PlainError, match="study = '' must be text"):
+        pu.choose_study("")
     monkeypatch.setattr(notebook, "RUNS", tmp_path)  # as long as runs/ has no such study
     shutil.copytree(RECORDS / "dropout", tmp_path / "report" / "records" / "dropout")
     monkeypatch.chdir(ROOT)

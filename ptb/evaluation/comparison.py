@@ -1,7 +1,7 @@
 """Is one model better than another on the test text, or may it be chance?
 
-There are two chances. With other text of the kind these two models might compare otherwise; with
-other seeds the same two settings might: `compare` asks the first, `over_seeds` the second.
+Chance enters in two ways. With other text of the kind these two models might compare otherwise;
+with other seeds the same two settings might. `compare` asks the first, `over_seeds` the second.
 
 For the first, both models read the same text, so the comparison is paired: the difference of their
 losses, sentence by sentence. Its interval comes from a circular block bootstrap (Politis and Romano
@@ -50,30 +50,32 @@ def compare(first: dict, second: dict) -> Difference:
 
 
 # The 97.5% quantile of Student's t distribution, by degrees of freedom
-STUDENT = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
+T_975 = {2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 
 
 def over_seeds(first: Sequence[float], second: Sequence[float]) -> Difference:
     """The difference of two settings, from the losses of their runs: one seed a run, 2 to 5 each.
 
-    The interval is that of Student's t for two samples of one variance. Raises ComparisonError for
+    The interval is the pooled two-sample t interval (equal variances). Raises ComparisonError for
     other numbers of seeds.
     """
     first, second = np.asarray(first), np.asarray(second)
     if not (2 <= len(first) <= 5 and 2 <= len(second) <= 5):
         raise ComparisonError(f"{len(first)} and {len(second)} seeds: it takes 2 to 5 of each")
-    freedom = len(first) + len(second) - 2
+    degrees_of_freedom = len(first) + len(second) - 2
     squares = sum(((losses - losses.mean()) ** 2).sum() for losses in (first, second))
-    error = math.sqrt(squares / freedom * (1 / len(first) + 1 / len(second)))
+    error = math.sqrt(squares / degrees_of_freedom * (1 / len(first) + 1 / len(second)))
     mean = first.mean() - second.mean()
-    return Difference(mean, mean - STUDENT[freedom] * error, mean + STUDENT[freedom] * error)
+    return Difference(
+        mean, mean - T_975[degrees_of_freedom] * error, mean + T_975[degrees_of_freedom] * error
+    )
 
 
 def bootstrap(losses: np.ndarray, tokens: np.ndarray) -> Difference:
     """The mean of losses (n,) a token, with tokens (n,) in each, and its 95% interval.
 
     A draw takes ⌈n / L⌉ blocks of L = √n neighbours, the last one's neighbour being the first: of
-    Penn Treebank's test text 61 sentences; its articles have 20 on average. (Blocks of n^(1/3), a
+    Penn Treebank's test text 61 sentences. (Blocks of n^(1/3), a
     usual choice, have 16: they miss what an article's sentences share.)
     With fewer than MIN_SENTENCES there is no interval: its ends are NaN.
     """

@@ -59,9 +59,9 @@ def generate_rows(
 
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     """An id for each row of logits (B, V): (B,)."""
-    if temperature == 0:
+    if temperature < torch.finfo(logits.dtype).tiny:  # it would divide by zero
         return logits.argmax(1)
-    # the largest logit is zero, so that no temperature makes one infinite
+    # the largest is zero: divided by a low temperature it stays finite
     scaled = (logits - logits.amax(1, keepdim=True)) / temperature
     probabilities = scaled.softmax(1).cpu()
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(logits.device)

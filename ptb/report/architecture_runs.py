@@ -147,7 +147,7 @@ def named(row: pd.Series) -> str:
 
 def shown(row: pd.Series) -> str:
     """A run with its best validation perplexity, as sentences name it: "3.2a (107.8)"."""
-    stopped = f" when stopped after epoch {len(row['run'].history)}"
+    stopped = f", stopped after epoch {len(row['run'].history)}"
     return f"{row['tag']} ({number(row['valid'])}{stopped if row['status'] == 'stopped' else ''})"
 
 

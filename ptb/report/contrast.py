@@ -26,7 +26,7 @@ class Percent:
     What was not measured is NaN.
     """
 
-    def __init__(self, mean: float = math.nan, low: float = math.nan, high: float = math.nan):
+    def __init__(self, mean: float, low: float, high: float):
         self.mean, self.low, self.high = mean, low, high
 
     def __str__(self) -> str:
@@ -56,10 +56,11 @@ class Contrast(Percent):
     """
 
     def __init__(self, first: pd.Series, second: pd.Series):
-        there = isinstance(first["cell"], str) and isinstance(second["cell"], str)
-        self.analyses = [row["run"].analysis for row in (second, first)] if there else []
-        texts = [analysis["sentences"] for analysis in self.analyses]
-        super().__init__(*(compare(*texts).percent() if there else ()))
+        self.analyses, found = [], (math.nan, math.nan, math.nan)
+        if isinstance(first["cell"], str) and isinstance(second["cell"], str):  # both are there
+            self.analyses = [row["run"].analysis for row in (second, first)]
+            found = compare(*(analysis["sentences"] for analysis in self.analyses)).percent()
+        super().__init__(*found)
 
     def by(self, kind: str) -> pd.Series:
         """The difference in percent by the bins of a kind: "frequency", "position", "distance".

@@ -27,6 +27,9 @@ ADAPTED = "adaptation.json"  # of a study: what `ptb.studies.adaptation` found, 
 JUDGED = "judged.json"  # written once there are other runs to judge by
 
 
+TRIES = 20 if os.name == "nt" else 1  # to replace a file, 50 ms apart
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside path and renames: path is the old file or the new, whole.
 
@@ -48,13 +51,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _replace(partial: Path, path: Path) -> None:
-    """os.replace, which Windows refuses for as long as another process has the file open."""
-    for _ in range(20):
+    """os.replace; Windows refuses it for as long as another process has the file open."""
+    for left in reversed(range(TRIES)):
         try:
             return os.replace(partial, path)
         except PermissionError:
+            if not left:
+                raise
             time.sleep(0.05)
-    os.replace(partial, path)
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

@@ -106,8 +106,8 @@ def _recorded(way: Callable, *case) -> dict:
 def adapt(runs: list[Run]) -> Iterator[dict]:
     """A row for each run and kind: what was chosen on validation, and both perplexities.
 
-    The last row is the ensemble of several runs. They are of one corpus and have weights. A way by
-    which the weights blow up has no row.
+    The last row is the ensemble of several runs. They are of one corpus and have weights. Where
+    weights blow up, the perplexities are infinite.
     """
     corpus = load(runs[0].setting.corpus)
     models = [load_model(run, corpus) for run in runs]
@@ -118,8 +118,7 @@ def adapt(runs: list[Run]) -> Iterator[dict]:
         for way in ways:
             row = {"run": run.folder.name} | _recorded(way, model, corpus)
             print(row, flush=True)
-            if math.isfinite(row["valid"]) and math.isfinite(row["test"]):  # JSON has no infinity
-                yield row
+            yield row
     if len(runs) > 1:
         names = [run.folder.name for run in runs]
         yield {"run": "", "runs": names} | _recorded(_together, models, corpus)
@@ -128,19 +127,23 @@ def adapt(runs: list[Run]) -> Iterator[dict]:
 def adapt_study(study: Path, names: list[str]) -> None:
     """Measures a study's runs, or those of its folders that are named.
 
-    Each row replaces its like in the study's adaptation.json as soon as it is measured: a row can
-    take a quarter of an hour.
+    Each row replaces its like in the study's adaptation.json as soon as it is measured, for it can
+    take a quarter of an hour. Rows of runs that are no longer there go, and so does a row whose way
+    now blows the weights up: JSON has no infinity.
     """
-    runs = _with_weights(study, names)
-    rows = {_measured(row): row for row in read_adapted(study)}
+    runs, there = _with_weights(study, names), {run.folder.name for run in find_runs(study)}
+    rows = {_measured(r): r for r in read_adapted(study) if {*r.get("runs", [r["run"]])} <= there}
     for row in adapt(runs):
-        rows[_measured(row)] = row
+        if math.isfinite(row["valid"]) and math.isfinite(row["test"]):
+            rows[_measured(row)] = row
+        else:
+            rows.pop(_measured(row), None)
         write_json(study / ADAPTED, list(rows.values()))
 
 
 def _measured(row: dict) -> tuple:
     """Which runs and what of them a row is about."""
-    return row["kind"], row["run"], *row.get("runs", ())
+    return row["kind"], row["run"], *sorted(row.get("runs", ()))
 
 
 def _with_weights(study: Path, names: list[str]) -> list[Run]:

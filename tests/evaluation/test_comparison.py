@@ -86,7 +86,9 @@ def test_runs_on_other_texts_are_not_compared(tmp_path):
 def test_interval_over_seeds_is_students_for_two_samples():
     found = over_seeds([1.0, 2.0, 3.0], [2.0, 4.0, 6.0])
     assert found.mean == -2
-    assert (found.low, found.high) == pytest.approx((-5.584, 1.584), abs=1e-3)  # t.test in R
+    assert (found.low, found.high) == pytest.approx(
+        (-5.584, 1.584), abs=1e-3
+    )  # R's, var.equal = TRUE
 
 
 @pytest.mark.parametrize("seeds", [1, 6])

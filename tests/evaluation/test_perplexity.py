@@ -276,9 +276,10 @@ def test_two_runs_draw_with_random_numbers_of_their_own(model, tiny_corpus):
 
 
 def test_at_almost_no_temperature_the_likeliest_word_is_drawn(model):
-    likeliest, drawn = (generate(model, torch.tensor([0]), 9, t, torch.Generator().manual_seed(1))
-                        for t in (0.0, 1e-40))  # fmt: skip
-    assert drawn == likeliest
+    prompt, generator = torch.tensor([0]), torch.Generator()
+    likeliest = generate(model, prompt, 9, 0.0)
+    for temperature in (1e-30, 1e-40, 1e-300):
+        assert generate(model, prompt, 9, temperature, generator.manual_seed(1)) == likeliest
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_a_stopped_run_is_shown_and_not_ranked(tmp_path):
     assert (row["best"], row["valid"], row["par."], row["s"]) == ("2/2‡", "90.0", "70.89", "20")
     assert "‡: stopped before its last epoch" in tables.results_caption(table)
     runs = records.largest(table)
-    assert records.shown(runs.loc["3.4d"]) == "3.4d (90.0 when stopped after epoch 2)"
+    assert records.shown(runs.loc["3.4d"]) == "3.4d (90.0, stopped after epoch 2)"
     assert records.described(runs.loc["3.4d"]).endswith("6×1024, Adam 1e-4, B 128, p 0.1, stopped")
     assert set(records.best_of_each(runs)["tag"]) == {"3.1b", "3.2c", "3.4a"}
     assert "3.4d" not in records.ended(runs).index and "3.4d" not in set(

@@ -134,6 +134,13 @@ def test_a_report_of_a_study_that_is_not_there_says_how_to_run_it(places):
         report("demo")
 
 
+def test_a_pdf_that_nbconvert_does_not_make_is_one_line(places, monkeypatch):
+    finish(TINY, places / "runs" / "demo")
+    monkeypatch.setattr("ptb.report.publish._execute", lambda *arguments: None)
+    with pytest.raises(StudyError, match="nbconvert made no PDF of .*report.ipynb"):
+        report("demo")  # there is no executed notebook
+
+
 def test_a_report_that_its_runs_do_not_allow_is_one_line(places):
     (places / "runs" / "demo" / "lstm").mkdir(parents=True)
     with pytest.raises(StudyError, match="^report.ipynb: SettingError: no finished run of"):

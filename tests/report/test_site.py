@@ -135,6 +135,14 @@ def test_the_repository_on_github_is_gits_origin(origin, found, monkeypatch):
     assert site.github() == found
 
 
+def test_without_git_no_page_leads_to_github(monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr("subprocess.run", missing)
+    assert site.github() is None
+
+
 def test_a_source_file_is_shown_as_it_is(pages, folder):
     text = (folder / "ptb.models.plain.py.html").read_text(encoding="utf-8")
     code = re.search(r"<pre>(.*?)</pre>", text, re.S)[1]

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from ptb.errors import RunError, SettingError, WeightsError
 from ptb.models.language_model import build
 from ptb.paths import ROOT
+from ptb.runs import files
 from ptb.runs.environment import environment
 from ptb.runs.files import HISTORY, write_atomically, write_json
 from ptb.runs.run import Run, run_folder
@@ -80,6 +81,29 @@ def test_old_file_stands_while_the_new_one_is_written(tmp_path, monkeypatch):
     assert seen == ["old"]
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("refusals", [2, 3])
+def test_a_file_that_another_process_has_open_is_tried_again_for_a_while(
+    refusals, tmp_path, monkeypatch
+):
+    """As on Windows, which refuses to replace it meanwhile."""
+    left, replaced = [PermissionError(13, "in use")] * refusals, os.replace
+
+    def refused(*paths):
+        if left:
+            raise left.pop()
+        replaced(*paths)
+
+    monkeypatch.setattr(files, "TRIES", 3)
+    monkeypatch.setattr(os, "replace", refused)
+    if refusals < 3:
+        write_atomically(tmp_path / "file.txt", b"new")
+        assert (tmp_path / "file.txt").read_text() == "new"
+    else:
+        with pytest.raises(RunError, match="file.txt can't be written: in use"):
+            write_atomically(tmp_path / "file.txt", b"new")
+        assert os.listdir(tmp_path) == []
 
 
 def test_what_a_killed_writer_left_goes_with_the_next(tmp_path):

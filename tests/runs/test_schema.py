@@ -163,6 +163,13 @@ def test_rows_that_are_missing_doubled_or_too_many_are_named(sound, damaged):
     assert line == "trained: history.csv has 5 epochs, of 4"
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_the_epochs_of_a_very_short_text_differ_and_are_sound(seed, tmp_path):
+    setting = make_setting(batch_size=20, bptt=35, epochs=8, seed=seed)
+    train(setting, make_corpus(train=64), tmp_path / "run")
+    assert faults(Run(tmp_path / "run")) is None
+
+
 # ---------------------------------------------------------------- falsehoods
 def falsehood(name: str, said: str, *path, value):
     return pytest.param(name, path, value, said, id=said[:50])

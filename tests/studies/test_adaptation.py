@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -108,6 +109,14 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
     assert [(r["run"], r["kind"]) for r in rows] == [(r["run"], r["kind"]) for r in before]
     assert [row for row in rows if row["run"] != settings[1].name] == [before[n] for n in (0, 1, 4)]
+    assert main(["adapt", "study", settings[1].name, settings[0].name]) == 0  # in another order
+    rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert [row["kind"] for row in rows].count("ensemble") == 1
+    monkeypatch.setattr(adaptation, "dynamic_perplexity", lambda *_: math.inf)
+    shutil.rmtree(tmp_path / "study" / settings[0].name)
+    assert main(["adapt", "study"]) == 0
+    (row,) = json.loads((tmp_path / "study" / "adaptation.json").read_text())
+    assert (row["run"], row["kind"]) == (settings[1].name, "temperature")
     assert main(["adapt", "study", "gru-dropout0-seed2"]) == 1
     assert f"did you mean '{settings[1].name}'?" in capsys.readouterr().err
 
