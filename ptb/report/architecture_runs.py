@@ -133,9 +133,12 @@ def flowing(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def reaching(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose records say how far their gradients reach: recurrent ones that ended."""
+    """The runs whose records say how far their gradients reach: recurrent ones that ended.
+
+    Not those that never got below the perplexity of word frequencies alone, as what diverges does.
+    """
     ran = ended(runs)
-    ran = ran[ran["best_epoch"].notna()]
+    ran = ran[ran["valid"] < ran["unigram"].max()]
     return ran[[bool(run.analysis.get("flow")) for run in ran["run"]]]
 
 

@@ -258,6 +258,13 @@ def test_half_lives_before_and_after_training(tmp_path):
     assert list(rows["state"].unique()) == ["h", "h and c"]
 
 
+def test_gradients_of_a_run_that_learned_nothing_are_not_compared(tmp_path):
+    runs = records.largest(make_study(tmp_path, VALID | {"3.1c": 2e6}))
+    assert runs.loc["3.1c", "status"] == "finished"
+    names = set(records.reaching(runs)["experiment"])
+    assert names == {name for name in VALID if name < "3.4" or name == "LSTM"} - {"3.1c"}
+
+
 def test_the_average_and_each_texts_gradient_have_columns_of_their_own(tmp_path):
     run = make_experiment(tmp_path, FULL["3.2a"], 110.0)
     analysis = run.analysis
