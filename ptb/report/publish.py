@@ -108,7 +108,7 @@ def _finished(study: str) -> list[Run]:
     if runs and study != MAIN:  # beside what is published already
         wanted -= {_part(run.setting) for run in find_runs(RECORDS / study)}
     if missing := wanted - {_part(run.setting) for run in runs}:
-        line = f"{study} is not finished: {', '.join(sorted(missing))} is still to train"
+        line = f"{study} is not finished; still to train: {', '.join(sorted(missing))}"
         if study == MAIN or not runs:
             raise StudyError(line)
         print(line)

@@ -44,9 +44,9 @@ def test_the_main_study_is_published_whole_and_no_study_without_a_run(places, mo
     for name in ("dropout", "demo"):
         monkeypatch.setitem(STUDIES, name, [TINY, other])
     finish(TINY, places / "runs" / "dropout")
-    with pytest.raises(StudyError, match=f"not finished: {other.name} is still to train"):
+    with pytest.raises(StudyError, match=f"not finished; still to train: {other.name}"):
         publish("dropout")
-    with pytest.raises(StudyError, match="is still to train"):
+    with pytest.raises(StudyError, match="still to train: "):
         publish("demo")
     assert not (places / "records").exists()
 
@@ -56,7 +56,7 @@ def test_a_study_is_published_as_it_grows(places, monkeypatch, capsys):
     monkeypatch.setitem(STUDIES, "demo", [TINY, other])
     finish(TINY, places / "runs" / "demo")
     publish("demo")
-    assert f"{other.name} is still to train" in capsys.readouterr().out
+    assert f"still to train: {other.name}" in capsys.readouterr().out
     shutil.rmtree(places / "runs")
     finish(other, places / "runs" / "demo")
     publish("demo")
@@ -201,7 +201,7 @@ def test_a_missing_experiment_is_named_and_the_others_published(places, capsys):
     for setting in all_settings("ptb", 0.1)[1:]:
         finish(setting, places / "runs" / "architectures")
     publish("architectures")
-    assert "architectures is not finished: 3.1a is still to train" in capsys.readouterr().out
+    assert "architectures is not finished; still to train: 3.1a" in capsys.readouterr().out
     assert len(list((places / "records" / "architectures").iterdir())) == 15
 
 
