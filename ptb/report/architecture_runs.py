@@ -135,11 +135,11 @@ def flowing(runs: pd.DataFrame) -> pd.DataFrame:
 def reaching(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose records say how far their gradients reach: recurrent ones that ended.
 
-    Not those that never got below the perplexity of word frequencies alone, as what diverges does.
+    Not those that never got below guessing among all words alike, as what diverges does.
     """
     ran = ended(runs)
-    ran = ran[ran["valid"] < ran["unigram"].max()]
-    return ran[[bool(run.analysis.get("flow")) for run in ran["run"]]]
+    ran = ran.loc[[row.valid < row.run.metrics["types"] for row in ran.itertuples()]]
+    return ran.loc[[bool(run.analysis.get("flow")) for run in ran["run"]]]
 
 
 # ---------------------------------------------------------------- how a run is named

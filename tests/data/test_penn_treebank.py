@@ -132,7 +132,7 @@ def test_named_folder_without_the_files_is_said_in_one_line(data, tmp_path, monk
     (put_files(tmp_path / "mine") / "ptb.test.txt").unlink()
     monkeypatch.setenv("PTB_DATA", str(tmp_path / "mine"))
     with pytest.raises(
-        CorpusError, match="PTB_DATA names .*mine, but ptb.test.txt is not"
+        CorpusError, match="PTB_DATA names .*mine, which lacks ptb.test.txt$"
     ) as error:
         find()
     assert "\n" not in str(error.value)

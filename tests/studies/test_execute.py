@@ -322,9 +322,14 @@ def test_what_is_no_scheduler_is_one_line(answer, capsys, monkeypatch):
         assert refused(address, capsys).startswith(f"no Dask scheduler answers at {address!r}: ")
 
 
+@pytest.mark.parametrize("address", ["", " ", "tcp:/x", "http://x", "tcp://127.0.0.1"])
+def test_what_is_no_address_is_one_line(address, capsys):
+    said = f"scheduler = {address!r} must be an address such as tcp://HOST:8786"
+    assert refused(address, capsys) == said
+
+
 @pytest.mark.parametrize(
-    "address",
-    ["", " ", "tcp://127.0.0.1:9", "tls://127.0.0.1:9", "ucx://127.0.0.1:9", "http://x", "\x07:1"],
+    "address", ["tcp://127.0.0.1:9", "tls://127.0.0.1:9", "ucx://127.0.0.1:9", "\x07:1"]
 )
 def test_an_address_of_no_scheduler_is_one_line(address, capsys, monkeypatch):
     monkeypatch.setattr(clusters, "DEADLINE", 1)
