@@ -185,6 +185,15 @@ def test_the_perplexities_to_expect_are_the_records():
     assert said in README
 
 
+def test_the_first_command_of_train_reaches_what_the_notebook_says():
+    first = nbformat.read(NOTEBOOKS / "train.ipynb", 4).cells[0].source
+    (line,) = re.findall(r"^papermill train\.ipynb .*", first, re.M)
+    chosen = {"cell": given(line)["cell"], "dropout": float(given(line)["dropout"])}
+    (run,) = (r for r in find_runs(RECORDS / "dropout") if r.setting == recipe(**chosen))
+    valid, test = (run.metrics[split]["perplexity"] for split in ("valid", "test"))
+    assert f"perplexity of {valid:.1f} on validation and {test:.1f} on test" in first
+
+
 def test_the_floor_of_the_demo_is_its_corpus_own():
     said = f"own perplexity is {load('embedded').floor['valid']:.1f} on validation"
     assert said in " ".join(README.split())
