@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -152,10 +153,6 @@ def adapt(options) -> int:
     """Measures a study's models: tuned temperature, dynamic evaluation, ensemble."""
     from ptb.studies.adaptation import adapt_study
 
-    if not (RUNS / options.study).is_dir():
-        known = [path.name for path in RUNS.glob("*/")]
-        probably = closest(options.study, known) or ": train it first"
-        raise SettingError(f"runs/ has no study {options.study!r}{probably}")
     adapt_study(RUNS / options.study, options.runs)
     return 0
 
@@ -178,8 +175,9 @@ def _loaded(options):
 
     run = Run(options.run)
     if not run.done:
-        said = "is not the folder of a finished run: it has no metrics.json"
-        raise StudyError(f"{options.run} {said}")
+        raise StudyError(
+            f"{options.run} is not the folder of a finished run: it has no metrics.json"
+        )
     check_measured(run)
     corpus = vocabulary(run)
     return corpus, load_model(run, corpus)
@@ -338,14 +336,12 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     if typed and not typed[0].startswith("-") and typed[0] not in whole.commands:
         whole.error(f"no command is called {typed[0]!r}{closest(typed[0], list(whole.commands))}")
     options, unknown = whole.parse_known_args(typed)
-    if unknown and typed[0] in whole.commands:
-        command, name = whole.commands[typed[0]], unknown[0].partition("=")[0]
-        if not name.startswith("-"):
-            command.error(f"{name!r} is one word too many, or belongs before the options")
-        known = [f"--{option.replace('_', '-')}" for option in vars(options)]
-        command.error(f"there is no {name!r}{closest(name, known)}")
     if unknown:
-        whole.error(f"{unknown[0]!r} belongs behind a command")
+        own, name = whole.commands.get(typed[0], whole), unknown[0].partition("=")[0]
+        if not name.startswith("-"):
+            own.error(f"{name!r} is one word too many, or belongs before the options")
+        known = re.findall(r"--[\w-]+", own.format_usage())
+        own.error(f"there is no {name!r}{closest(name, known)}")
     return options
 
 

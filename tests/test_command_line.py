@@ -178,7 +178,7 @@ def test_samples_seed_and_temperature_count(run, capsys):
         ("study run demo --workers 0", "workers = 0 must be a whole number from 1"),
         ("study run demo --only 3.1a", "demo has no experiments: leave out --only 3.1a"),
         ("study run architectures --only 3.9", "architectures has no experiment '3.9'"),
-        ("adapt mime", "runs/ has no study 'mime': did you mean 'mine'?"),
+        ("adapt mime", "/ has no study 'mime': did you mean 'mine'?"),
         ("sample RUN --temperature -1", "temperature = -1.0 must be a number from 0 to 100"),
         ("sample RUN --length 0", "length = 0 must be a whole number from 1"),
         ("sample RUN --seed 99999999999999999999", "must be a whole number from 0"),
@@ -272,7 +272,8 @@ def test_a_folder_that_is_called_like_a_built_in_corpus_is_not_taken_for_it(tmp_
             "scroe",
             "python -m ptb: no command is called 'scroe': did you mean 'score'? (see --help)",
         ),
-        ("--verbose train", "python -m ptb: '--verbose' belongs behind a command"),
+        ("--verbose train", "python -m ptb: there is no '--verbose' (see --help)"),
+        ("study run demo --studdy x", "python -m ptb study: there is no '--studdy' (see --help)"),
         ("score RUN --independent 'it rose'", "'it rose' is one word too many, or belongs before"),
         ("train --drpout 0.5", "python -m ptb train: there is no '--drpout': did you mean '--drop"),
         ("train --cel gru", "there is no '--cel': did you mean '--cell'?"),  # not taken for --cell

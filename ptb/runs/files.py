@@ -52,13 +52,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _replace(partial: Path, path: Path) -> None:
     """os.replace; Windows refuses it for as long as another process has the file open."""
-    for left in reversed(range(TRIES)):
-        try:
+    for _ in range(TRIES - 1):
+        with suppress(PermissionError):
             return os.replace(partial, path)
-        except PermissionError:
-            if not left:
-                raise
-            time.sleep(0.05)
+        time.sleep(0.05)
+    os.replace(partial, path)
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

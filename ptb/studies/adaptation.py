@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ptb.data.corpora import load
 from ptb.data.corpus import HELD_OUT, Corpus, windows
-from ptb.errors import StudyError, meant
+from ptb.errors import StudyError, closest, meant
 from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import LanguageModel
 from ptb.runs.environment import environment
@@ -132,7 +132,8 @@ def adapt_study(study: Path, names: list[str]) -> None:
     now blows the weights up: JSON has no infinity.
     """
     runs, there = _with_weights(study, names), {run.folder.name for run in find_runs(study)}
-    rows = {_measured(r): r for r in read_adapted(study) if {*r.get("runs", [r["run"]])} <= there}
+    rows = {_measured(row): row for row in read_adapted(study)}
+    rows = {(kind, names): row for (kind, names), row in rows.items() if set(names) <= there}
     for row in adapt(runs):
         if math.isfinite(row["valid"]) and math.isfinite(row["test"]):
             rows[_measured(row)] = row
@@ -141,13 +142,17 @@ def adapt_study(study: Path, names: list[str]) -> None:
         write_json(study / ADAPTED, list(rows.values()))
 
 
-def _measured(row: dict) -> tuple:
-    """Which runs and what of them a row is about."""
-    return row["kind"], row["run"], *sorted(row.get("runs", ()))
+def _measured(row: dict) -> tuple[str, tuple[str, ...]]:
+    """What a row measures: the kind, and the names of the run or of an ensemble's runs."""
+    return row["kind"], tuple(sorted(row.get("runs", [row["run"]])))
 
 
 def _with_weights(study: Path, names: list[str]) -> list[Run]:
     """The study's finished runs that have weights, or those of them that are named."""
+    if not study.is_dir():
+        known = [path.name for path in study.parent.glob("*/")]
+        probably = closest(study.name, known) or ": train it first"
+        raise StudyError(f"{study.parent.name}/ has no study {study.name!r}{probably}")
     runs = [run for run in find_runs(study) if run.has_weights]
     there = {run.folder.name: run for run in runs}
     if not runs:

@@ -15,10 +15,13 @@ from ptb.__main__ import chosen_setting, chosen_study, parser
 from ptb.data.corpora import CORPORA, load
 from ptb.paths import RECORDS, ROOT
 from ptb.recipes import recipe
+from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.publish import PAGE_TABLES, with_tables
+from ptb.report.tables import quick_seeds
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs
 from ptb.setting import FIELDS
+from ptb.studies.architectures import FIFTEEN
 from ptb.studies.named import STUDIES
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "data" / "README.md"]
@@ -192,6 +195,18 @@ def test_the_first_command_of_train_reaches_what_the_notebook_says():
     (run,) = (r for r in find_runs(RECORDS / "dropout") if r.setting == recipe(**chosen))
     valid, test = (run.metrics[split]["perplexity"] for split in ("valid", "test"))
     assert f"perplexity of {valid:.1f} on validation and {test:.1f} on test" in first
+    assert f"{run.history['seconds'].iloc[-1] / 60:.0f} minutes of a core" in first
+
+
+def test_how_far_another_seed_is_and_how_many_settings_ended_are_the_records():
+    seeds = quick_seeds().groupby(["cell", "dropout"])["test"]
+    apart = max(max(abs(test / test.iloc[0] - 1)) for _, test in seeds)
+    assert f"another changes test figures by up to {apart:.1%}" in README
+    runs = largest(experiments(RECORDS / "architectures"))
+    fifteen = runs[runs["experiment"].isin(FIFTEEN)]
+    done = len(ended(fifteen))
+    said = f"{done} of 15 settings trained to the end, {len(fifteen) - done} for some epochs"
+    assert said in README
 
 
 def test_the_floor_of_the_demo_is_its_corpus_own():
