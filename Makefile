@@ -7,7 +7,9 @@ BIN := .venv/bin
 	test-browser test-kit test-package torture bench bench-reading
 setup: .venv/installed  ## UV=1 installs by uv
 
-.venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/* notebooks/*.ipynb)
+# The three notebooks are those that are installed as copies (pyproject.toml).
+.venv/installed: requirements.txt pyproject.toml $(wildcard report/template/* report/template/*/*) \
+		notebooks/report.ipynb notebooks/architectures.ipynb notebooks/cells.ipynb
 	@$(PYTHON) -c "import sys; v = sys.version_info; v >= (3, 11) or sys.exit('Python 3.11 or newer is needed, this is %d.%d: make setup PYTHON=python3.12' % v[:2])"
 	$(PYTHON) -m venv .venv
 	$(if $(UV),uv pip install --python .venv,$(BIN)/python -m pip install --disable-pip-version-check) --requirement requirements.txt

@@ -4,6 +4,7 @@
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,7 +21,8 @@ from ptb.paths import ROOT
 from ptb.report import publish
 from ptb.training.tracking import TRACKERS
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 RANGES = {r.name: r for r in map(Requirement, PROJECT["dependencies"])}
 EXTRAS = {
     name: {r.name: r for r in map(Requirement, lines)}
@@ -68,6 +70,35 @@ def test_every_package_that_is_imported_is_a_dependency():
     needed = {name: distributions[name][0] for name in packages}
     assert {n for n, d in needed.items() if d.replace("-", "_").lower() not in RANGES} == set()
     assert {"torch", "pandas", "papermill", "seaborn"} <= packages
+
+
+@pytest.fixture
+def reinstalls(tmp_path):
+    """Whether make would install again where no file but a changed one is newer than .venv."""
+    for name in ("report/template", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "installed").touch()
+
+    def would(changed: Path) -> bool:
+        command = ["make", "--dry-run", f"--what-if={changed.relative_to(ROOT)}", "setup"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        return "pip install" in done.stdout
+
+    return would
+
+
+def test_make_installs_again_after_a_change_in_what_is_installed_as_a_copy_and_no_other(reinstalls):
+    sources = [
+        ROOT / p for p in PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["shared-data"]
+    ]
+    copied = [f for s in sources for f in (s.rglob("*.*") if s.is_dir() else [s])]
+    copied = [file for file in copied if "__pycache__" not in file.parts]
+    assert len(copied) > 8
+    assert [file for file in copied if not reinstalls(file)] == []
+    assert not reinstalls(ROOT / "notebooks" / "train.ipynb")
 
 
 # ---------------------------------------------------------------- without the extras, or a clone
