@@ -4,17 +4,16 @@ from dataclasses import replace
 from html import unescape
 
 import nbformat
-import papermill
 import pypdf
 import pytest
 from test_architecture_tables import VALID, make_experiment, make_stopped, make_study
+from test_notebooks import NOTEBOOKS, displayed
 
 import ptb_utils as pu
 from ptb import notebook
 from ptb.data.corpus import Corpus
 from ptb.data.synthetic import embedded
 from ptb.errors import SettingError
-from ptb.paths import NOTEBOOKS
 from ptb.report.publish import make_pdf
 from ptb.report.texts import shortened
 from ptb.runs.run import Run
@@ -98,16 +97,9 @@ def test_figures_and_tables_are_captioned_and_no_code_is_shown(report, text):
 # ---------------------------------------------------------------- what the notebook says
 def said(folder) -> str:
     """All that the notebook displays as Markdown for a study's folder, its captions too."""
-    notebook = papermill.execute_notebook(
-        NOTEBOOKS / "architectures.ipynb",
-        folder / "executed.ipynb",
-        {"study": str(folder)},
-        cwd=NOTEBOOKS,
-        progress_bar=False,
-    )
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-    texts = [output.get("data", {}).get("text/markdown", "") for output in outputs]
-    return " ".join([*texts, *(o.get("metadata", {}).get("caption", "") for o in outputs)])
+    outputs = displayed(NOTEBOOKS / "architectures.ipynb", study=str(folder))
+    texts = [output.data.get("text/markdown", "") for output in outputs]
+    return " ".join([*texts, *(output.metadata.get("caption", "") for output in outputs)])
 
 
 def test_claims_that_hold_are_made_and_the_place_for_ones_own(tmp_path):
