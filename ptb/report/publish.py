@@ -25,7 +25,7 @@ from ptb.runs.files import ADAPTED, WEIGHTS, write_atomically
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, read_adapted
 from ptb.setting import Setting
-from ptb.studies.named import MAIN, SECOND_EXERCISE, STUDIES
+from ptb.studies.named import MAIN, SECOND_EXERCISE, STUDIES, WITH_WEIGHTS
 
 EXPERIMENT_COLUMNS = [
     "run", "model", "step", "B", "p", "par.", "s", "prec.", "best", "train", "valid", "solution",
@@ -75,8 +75,8 @@ def publish(study: str) -> Path:
 
     Your run replaces the published one of the same setting; the others stay, and what is still to
     be trained is printed: a long study is published as it grows. The main study alone must be
-    complete, and only its weights are published, for they are large. An experiment of the second
-    exercise counts at any scale.
+    complete. Weights are large: only those of two studies are published. An experiment of the
+    second exercise counts at any scale.
     """
     runs, copies, old = _finished(study), RECORDS / f"{study}.partial", RECORDS / f"{study}.old"
     if old.exists() and not (RECORDS / study).exists():
@@ -89,7 +89,7 @@ def publish(study: str) -> Path:
         shutil.rmtree(copies / run.folder.name, ignore_errors=True)
         (copies / run.folder.name).mkdir(parents=True)
         for file in run.files:
-            if study == MAIN or file.name != WEIGHTS:
+            if study in WITH_WEIGHTS or file.name != WEIGHTS:
                 shutil.copyfile(file, copies / run.folder.name / file.name)
     if (RUNS / study / ADAPTED).exists():
         shutil.copyfile(RUNS / study / ADAPTED, copies / ADAPTED)

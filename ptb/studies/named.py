@@ -19,5 +19,6 @@ STUDIES = {
     "architectures": all_settings("ptb"),
     "demo-architectures": all_settings("embedded", DEMO),
 }
-MAIN = "dropout"  # the study of the first report, and the one whose weights are published
+MAIN = "dropout"  # the study of the first report
+WITH_WEIGHTS = (MAIN, "beyond")  # studies whose weights are published: theirs are measured again
 SECOND_EXERCISE = ("architectures", "demo-architectures")  # studies with a report of their own

@@ -65,8 +65,10 @@ def test_a_study_is_published_as_it_grows(places, monkeypatch, capsys):
     assert published == {TINY.name, other.name}
 
 
-@pytest.mark.parametrize(("name", "left"), [("dropout", set()), ("long", {"weights.safetensors"})])
-def test_publishing_copies_the_records_and_of_one_study_the_weights(
+@pytest.mark.parametrize(
+    ("name", "left"), [("dropout", set()), ("beyond", set()), ("long", {"weights.safetensors"})]
+)
+def test_publishing_copies_the_records_and_of_two_studies_the_weights(
     name, left, places, monkeypatch
 ):
     monkeypatch.setitem(STUDIES, name, [TINY])
