@@ -111,21 +111,25 @@ def starts(corpus: Corpus, count: int) -> list[int]:
     return [word for word in order if word not in (index[EOS], index.get(UNK))][:count]
 
 
-def write_texts(model, corpus: Corpus, bptt: int) -> list[dict]:
+def write_texts(model, corpus: Corpus, name: str, bptt: int) -> list[dict]:
     """Greedy texts of bptt and of twice as many words, and sampled ones at temperature 1.
 
     Ten of each kind, from the zero state, `<eos>` and a start; no two greedy ones have one start.
+    The random numbers follow from the name of the run, as those of `write_samples` do.
     """
+    seed = crc32(name.encode())
     words = starts(corpus, 2 * TEXTS)
     kinds = ((0.0, bptt, words[::2]), (0.0, 2 * bptt, words[1::2]), (1.0, bptt, words[::2]))
     # of a vocabulary of one word a kind has no start
-    return [text for kind in kinds if kind[2] for text in _write(model, corpus, *kind)]
+    return [text for kind in kinds if kind[2] for text in _write(model, corpus, seed, *kind)]
 
 
-def _write(model, corpus: Corpus, temperature: float, length: int, words: list[int]) -> list[dict]:
+def _write(
+    model, corpus: Corpus, seed: int, temperature: float, length: int, words: list[int]
+) -> list[dict]:
     device = next(model.parameters()).device
     prompts = torch.tensor([[corpus.index[EOS]] * len(words), words], device=device)  # (2, B)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     written = generate_rows(model, prompts, length, temperature, generator)  # (length, B)
     return [
         {"temperature": temperature, "start": corpus.words[word], "text": corpus.text(ids)}

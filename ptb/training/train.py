@@ -135,8 +135,9 @@ def _measure(trainer: Trainer, run: Run, on_measure: Callable) -> dict:
         sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in HELD_OUT}
         measured["sliding"] = sliding  # the training split would take as long as its training
     on_measure("texts")
-    run.write("samples.json", write_samples(model, trainer.corpus, trainer.setting.name))
-    run.write("texts.json", write_texts(model, trainer.corpus, trainer.setting.bptt))
+    name, bptt = trainer.setting.name, trainer.setting.bptt
+    run.write("samples.json", write_samples(model, trainer.corpus, name))
+    run.write("texts.json", write_texts(model, trainer.corpus, name, bptt))
     analysis = analyse(trainer.corpus, test) | _look_inside(trainer, model)
     run.write("analysis.json", analysis, indent=None)
     return measured

@@ -38,7 +38,7 @@ def test_starts_are_the_words_that_begin_most_sentences():
 @pytest.mark.parametrize("cell", KINDS)
 def test_greedy_texts_are_those_of_a_plain_loop_from_distinct_starts(cell):
     corpus, model = make_corpus(), make_model(cell)
-    found = [text for text in write_texts(model, corpus, bptt=4) if text["temperature"] == 0]
+    found = [text for text in write_texts(model, corpus, "a", bptt=4) if text["temperature"] == 0]
     assert sorted(text["start"] for text in found) == sorted(corpus.words[1:])
     assert {len(text["text"].split()) for text in found} == {4, 8}
     model.window = None if cell != "transformer" else 99  # a plain loop reads all of the text
@@ -51,7 +51,7 @@ def test_greedy_texts_are_those_of_a_plain_loop_from_distinct_starts(cell):
 
 def test_a_transformers_long_text_is_written_from_its_last_window():
     corpus, model = make_corpus(), make_model("transformer")
-    text = next(t for t in write_texts(model, corpus, bptt=4) if len(t["text"].split()) == 8)
+    text = next(t for t in write_texts(model, corpus, "a", bptt=4) if len(t["text"].split()) == 8)
     ids = [0, *(corpus.index[word] for word in f"{text['start']} {text['text']}".split())]
     for end in range(2, len(ids)):
         assert ids[end] == greedy_from_scratch(model, ids[max(0, end - 5) : end], 1)[0]
@@ -61,7 +61,7 @@ def test_twenty_starts_make_ten_texts_of_each_kind():
     words = ("<eos>", *(f"word{n}" for n in range(30)))
     ids = torch.cat([torch.tensor([n, 0]) for n in range(1, 31)])
     corpus = Corpus("many", words, {"train": ids})
-    found = write_texts(build(make_setting(), 31), corpus, bptt=35)
+    found = write_texts(build(make_setting(), 31), corpus, "a", bptt=35)
     kinds = [(text["temperature"], len(text["text"].split())) for text in found]
     assert {kind: kinds.count(kind) for kind in kinds} == {(0, 35): 10, (0, 70): 10, (1, 35): 10}
     assert len({text["start"] for text in found if text["temperature"] == 0}) == 20
@@ -69,13 +69,19 @@ def test_twenty_starts_make_ten_texts_of_each_kind():
 
 def test_a_vocabulary_of_one_word_has_no_start_for_the_longer_texts():
     corpus = Corpus("one", ("a", "<eos>"), {"train": torch.tensor([0, 1] * 20)})
-    found = write_texts(build(make_setting(), 2), corpus, bptt=4)
+    found = write_texts(build(make_setting(), 2), corpus, "a", bptt=4)
     assert [(text["start"], text["temperature"]) for text in found] == [("a", 0.0), ("a", 1.0)]
 
 
-def test_sampled_texts_are_reproducible():
+def test_sampled_texts_are_reproducible_and_each_runs_own():
     corpus, model = make_corpus(), make_model("gru")
-    assert write_texts(model, corpus, 4) == write_texts(model, corpus, 4)
+    found = write_texts(model, corpus, "a", 4)
+    assert found == write_texts(model, corpus, "a", 4)
+    others = write_texts(model, corpus, "b", 4)
+    changed = {
+        text["temperature"] for text, other in zip(found, others, strict=True) if text != other
+    }
+    assert changed == {1.0}
 
 
 @pytest.mark.parametrize(
