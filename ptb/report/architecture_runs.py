@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ptb.errors import RunError
+from ptb.errors import RunError, counted
 from ptb.models.cells import CELLS
 from ptb.models.language_model import count_parameters
-from ptb.report.claim import counted, signed
+from ptb.report.claim import signed
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs, gather
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
@@ -132,13 +132,16 @@ def flowing(runs: pd.DataFrame) -> pd.DataFrame:
     return ran[ran["experiment"].isin((*PAIR, LSTM))]
 
 
-def reaching(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose records say how far their gradients reach: recurrent ones that ended.
+def diverged(row: pd.Series) -> bool:
+    """Whether a run gave up, or ended and was never below guessing among all words alike."""
+    guessed = row["status"] == "finished" and row["valid"] >= row["run"].metrics["types"]
+    return guessed or row["status"] == "diverged"
 
-    Not those that never got below guessing among all words alike, as what diverges does.
-    """
+
+def reaching(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose records say how far their gradients reach: recurrent, ended, not diverged."""
     ran = ended(runs)
-    ran = ran.loc[[row.valid < row.run.metrics["types"] for row in ran.itertuples()]]
+    ran = ran.loc[[not diverged(row) for _, row in ran.iterrows()]]
     return ran.loc[[bool(run.analysis.get("flow")) for run in ran["run"]]]
 
 

@@ -8,6 +8,7 @@ from ptb.models.cells import CELLS
 from ptb.paths import ROOT
 from ptb.report.architecture_runs import (
     best_of_each,
+    diverged,
     ended,
     looked_at,
     named,
@@ -17,9 +18,6 @@ from ptb.report.architecture_runs import (
 from ptb.report.texts import frame
 from ptb.setting import Setting
 from ptb.studies.architectures import FIFTEEN, PAIR
-
-MARKS = {"finished": "", "diverged": "*", "stopped": "‡"}
-
 
 # What a solution reports that was handed in for the course IFT6135 of the University of Montreal in
 # March 2020 (its figures 5 to 12): best validation perplexity, its epoch, the last epoch's training
@@ -52,13 +50,17 @@ def _result(row: pd.Series) -> dict:
         "par.": number(millions, 2),
         "s": number(row["at_end"], 0),
         "prec.": row["precision"],
-        "best": f"{best}/{epochs}{MARKS[row['status']]}",
+        "best": f"{best}/{epochs}{_mark(row)}",
         "train": number(row["running_best"]),
         "valid": number(row["valid"]),
         "train′": number(row["running_end"]),
         "valid′": number(row["valid_end"]),
         "solution": f"{REPORTED.valid[row['experiment']]:.1f}" if _is_like_theirs(row) else "–",
     }
+
+
+def _mark(row: pd.Series) -> str:
+    return "*" if diverged(row) else "‡" if row["status"] == "stopped" else ""
 
 
 def _is_like_theirs(row: pd.Series) -> bool:
@@ -84,8 +86,8 @@ def results_caption(table: pd.DataFrame) -> str:
         caption += " solution: the best validation perplexity of Anonymous (2020)."
     if (table["precision"] != Setting.precision).any():
         caption += " prec.: precision of the matrix products in training."
-    if (table["status"] == "diverged").any():
-        caption += " *: it diverged."
+    if any(diverged(row) for _, row in table.iterrows()):
+        caption += " *: it diverged, or was never below guessing among all words."
     if (table["status"] == "stopped").any():
         caption += " ‡: stopped before its last epoch; it is in no ranking."
     groups = table.groupby("device", sort=False)["tag"].agg(", ".join)
@@ -182,7 +184,7 @@ def common_claims(runs: pd.DataFrame) -> pd.DataFrame:
 def _figure(runs: pd.DataFrame, name: str) -> str:
     if name not in runs.index:
         return f"{name} –"
-    return f"{name} {number(runs.loc[name, 'valid'])}{MARKS[runs.loc[name, 'status']]}"
+    return f"{name} {number(runs.loc[name, 'valid'])}{_mark(runs.loc[name])}"
 
 
 # ---------------------------------------------------------------- gradients, texts

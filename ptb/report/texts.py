@@ -34,18 +34,20 @@ def picks(texts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Three best, worst and interesting texts, by rule alone; texts are rows of `frame`, with run.
 
     A text's fault is its repetition plus its share of `<unk>`. The best have least, the worst most;
-    interesting are, of the half that has least, those whose loss is furthest above the mean of
-    their own run's, since losses by different judges do not compare.
+    interesting are, of the half that has least and less than half `<unk>`, those whose loss is
+    furthest above the mean of their own run's, since losses by different judges do not compare.
     """
     fault = texts["repetition"] + texts["unk"]
     above = texts["loss"] - texts.groupby("run")["loss"].transform("mean")
     ordered = texts.assign(fault=fault, above=above)
     ordered = ordered.sort_values(["fault", "above"], kind="stable")
     half = len(texts) // 2
+    others = ordered[PICKS:half]
+    others = others[others["unk"] < 0.5].sort_values("above", kind="stable")
     return {
         "best": ordered[:half].head(PICKS),
         "worst": ordered[half:].tail(PICKS)[::-1],
-        "interesting": ordered[PICKS:half].sort_values("above", kind="stable").tail(PICKS)[::-1],
+        "interesting": others.tail(PICKS)[::-1],
     }
 
 
