@@ -2,6 +2,7 @@
 
 from ptb.data.corpora import load
 from ptb.data.corpus import SPLITS
+from ptb.errors import counted
 from ptb.evaluation import inspection
 from ptb.evaluation.generation import generate_rows
 from ptb.evaluation.perplexity import measure, perplexity, token_losses
@@ -29,7 +30,7 @@ from ptb.notebook import (
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.report import figures, inspection_figures, literature, tables, texts
 from ptb.report.cell_diagrams import draw_cell
-from ptb.report.claim import Claims, bullets, counted, listed, paragraph, signed
+from ptb.report.claim import Claims, bullets, listed, paragraph, signed
 from ptb.report.contrast import Contrast, OverSeeds, after, by_setting, too_short
 from ptb.report.display import Markdown, passage, show, source, table
 from ptb.report.drawings import draw_dropout, draw_windows

@@ -1,6 +1,7 @@
 """The command line: `python -m ptb COMMAND`, and `--help` behind any of them."""
 
 import argparse
+import inspect
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ptb.errors import PlainError, SettingError, StudyError, closest, meant
+from ptb.errors import PlainError, SettingError, StudyError, closest, counted, meant
 from ptb.paths import NOTEBOOKS, RUNS
 from ptb.setting import DEVICES, FIELDS, Setting, check_number
 
@@ -56,7 +57,11 @@ def chosen_setting(options) -> Setting:
 
 
 def train(options) -> int:
-    """Trains one setting, in runs/STUDY/RUN; stopped and started again it goes on."""
+    """Trains one setting, in runs/STUDY/RUN; stopped and started again it goes on.
+
+    Its options are the fields of Setting in ptb/setting.py, where each is explained. What is not
+    given is taken from the recipe of that cell, dropout and corpus (ptb/recipes.py).
+    """
     from ptb.runs.run import run_folder
     from ptb.studies.trials import train_here
 
@@ -73,7 +78,7 @@ def train(options) -> int:
 def trial(options) -> int:
     """Trains a setting in runs/trials and adds its row to report/trials.csv.
 
-    The test split has no column there: nothing may be chosen by it.
+    Its options are those of train. The test split has no column there: nothing may be chosen by it.
     """
     from ptb.runs.run import Run
     from ptb.studies.trials import record, train_here
@@ -195,7 +200,8 @@ def score(options) -> int:
     scored = score_sentences(model, corpus, lines, options.independent)
     for word, shown, loss in scored.words:
         print(f"{loss:8.3f}  {word}" + ("" if word == shown else f" ({shown})"))
-    print(f"{len(scored.words)} words, {scored.loss:.3f} nats per word: {scored.perplexity:.2f}")
+    words = counted(len(scored.words), "word")
+    print(f"{words}, {scored.loss:.3f} nats per word: {scored.perplexity:.2f}")
     return 0
 
 
@@ -281,7 +287,7 @@ def parser() -> Parser:
 
 def add_command(commands, function: Callable, example: str) -> argparse.ArgumentParser:
     """A command with the function's name, which its docstring describes."""
-    about = function.__doc__
+    about = inspect.getdoc(function)
     added = commands.add_parser(
         function.__name__,
         help=about.splitlines()[0],

@@ -1,4 +1,4 @@
-"""The errors whose one line says all, and "did you mean …?"."""
+"""The errors whose one line says all, "did you mean …?", and numbers of things."""
 
 import re
 from difflib import get_close_matches
@@ -51,6 +51,11 @@ def meant(word: str, allowed) -> str:
     """The end of an error's line: the allowed word that was probably meant, else all of them."""
     all_of_them = f"it can be {', '.join(map(repr, allowed))}"
     return closest(word, allowed).removeprefix(": ") or all_of_them
+
+
+def counted(number: float, noun: str) -> str:
+    """A whole number and what it counts: "1 epoch", "13 epochs"."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def out_of_memory(error: Exception) -> bool:

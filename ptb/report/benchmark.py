@@ -9,8 +9,8 @@ import json
 
 import pandas as pd
 
+from ptb.errors import counted
 from ptb.paths import ROOT
-from ptb.report.claim import counted
 from ptb.report.tables import markdown
 from ptb.runs.files import write_json
 

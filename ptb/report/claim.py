@@ -22,10 +22,14 @@ OWN_PLACE = (
 
 
 class Claims:
-    """The claims of one report; published: whether it reports the repository's own records."""
+    """The claims of one report.
 
-    def __init__(self, published: bool):
-        self.published = published
+    published: whether it reports the repository's own records. enough: whether the text that they
+    are measured on is long enough to claim anything.
+    """
+
+    def __init__(self, published: bool, enough: bool = True):
+        self.published, self.enough = published, enough
 
     def __call__(self, condition, text: str, otherwise: str = "") -> str:
         """text where the condition holds.
@@ -33,7 +37,7 @@ class Claims:
         Where it does not, a published report raises ClaimError, which quotes the text; a report on
         somebody's own runs has `otherwise` in its place, by default nothing.
         """
-        if condition:
+        if condition and self.enough:
             return text
         if self.published:
             raise ClaimError(f"the records do not support this sentence: “{text}”")
@@ -57,11 +61,6 @@ def paragraph(*sentences: str) -> Markdown:
 def signed(value: float, form: str) -> str:
     """A number with a minus sign: a hyphen is printed as now one, now the other."""
     return f"{value:{form}}".replace("-", "−")
-
-
-def counted(number: float, noun: str) -> str:
-    """A whole number and what it counts: "1 epoch", "13 epochs"."""
-    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(words: Iterable[str]) -> str:

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from ptb.errors import counted
 from ptb.evaluation.analysis import bin_labels
 from ptb.evaluation.comparison import MIN_SENTENCES, compare, over_seeds
-from ptb.report.claim import counted, signed
+from ptb.report.claim import signed
 
 SETTINGS = pd.MultiIndex.from_product([["lstm", "gru"], [False, True]], names=["cell", "dropout"])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ptb.errors import RunError, out_of_memory
+from ptb.errors import RunError, counted, out_of_memory
 from ptb.runs.files import HISTORY, unreadable
 from ptb.setting import Setting
 
@@ -90,7 +90,8 @@ def _bad_history(saved: dict, epochs: int) -> str | None:
     if not isinstance(rows, list) or not all(_is_row(row) for row in rows):
         return "has a history with wrong columns or values"
     if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)) or len(rows) > epochs:
-        return f"has {len(rows)} rows of history for the {epochs} epochs of its run"
+        found, whole = counted(len(rows), "row"), counted(epochs, "epoch")
+        return f"has {found} of history for the {whole} of its run"
     counts = saved["cuts"], saved["steps"]
     if not all(type(count) is int and count >= 0 for count in counts) or counts[0] > len(rows):
         return f"has counted {counts[0]} cuts of the rate and {counts[1]} steps"

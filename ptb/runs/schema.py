@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ptb.data.corpus import HELD_OUT, SPLITS
-from ptb.errors import RunError
+from ptb.errors import RunError, counted
 from ptb.models.language_model import count_parameters
 from ptb.runs.files import ADAPTED, JUDGED, WEIGHTS, parse_json, sha256
 from ptb.runs.run import Run
@@ -159,7 +159,7 @@ def _of_history(history: pd.DataFrame, setting: Setting) -> str | None:
     if list(history["epoch"]) != list(range(1, len(history) + 1)):
         return "history.csv has not one row for each epoch from 1 on"
     if len(history) > setting.epochs:
-        return f"history.csv has {len(history)} epochs, of {setting.epochs}"
+        return f"history.csv has {counted(len(history), 'epoch')}, of {setting.epochs}"
     if not np.isfinite(history).all(axis=None):
         return "history.csv has values that are not finite"
     for name in ("train_running", "train", "valid", "test"):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ptb.errors import ClaimError
-from ptb.report.claim import OWN_PLACE, Claims, bullets, counted, listed, paragraph, signed
+from ptb.errors import ClaimError, counted
+from ptb.report.claim import OWN_PLACE, Claims, bullets, listed, paragraph, signed
 
 
 @pytest.mark.parametrize("published", [True, False])
@@ -25,6 +25,11 @@ def test_a_report_on_own_runs_leaves_out_what_does_not_hold():
     assert claim(False, "It rose.") == "" and claim(False, "It rose.", "It fell.") == "It fell."
     assert bullets(claim(True, "One."), claim(False, "Two."), "Three.").data == "- One.\n- Three."
     assert paragraph(claim(True, "One."), claim(False, "Two."), "Three.").data == "One. Three."
+
+
+def test_of_too_short_a_text_nothing_is_claimed():
+    claim = Claims(published=False, enough=False)
+    assert claim(True, "It rose.") == "" and claim(True, "It rose.", "Who knows.") == "Who knows."
 
 
 def test_own_conclusions_have_a_place_on_own_runs_alone():

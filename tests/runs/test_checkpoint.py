@@ -116,7 +116,7 @@ WRONG = [
     (change("setting", value=None), "is of another setting"),
     (change("text", value="0" * 64), "is of another text"),
     (rows_for_ever, "has 100 rows of history for the 3 epochs of its run"),
-    (change("history", value=lambda rows: rows[1:]), "has 1 rows of history for the 3 epochs"),
+    (change("history", value=lambda rows: rows[1:]), "has 1 row of history for the 3 epochs"),
     (change("history", 0, "valid", value=math.nan), "has a history with wrong columns or values"),
     (change("history", 0, "valid", value="low"), "has a history with wrong columns or values"),
     (
