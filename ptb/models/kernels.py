@@ -78,7 +78,7 @@ class _GRU(Function):
     def backward(ctx, dy, dh):
         x, w_ih, w_hh, gates, h, n_h = ctx.saved_tensors
         r, z, n = gates.chunk(3, 2)
-        to_n = (1 - z).mul_(1 - n * n)  # d(pre-activation of n) / dh', all steps
+        to_n = (1 - z).mul_(1 - n * n)  # dh' / d(pre-activation of n), all steps
         factors = gru_factors(r, z, n, h, n_h, to_n)  # (T, B, 3, H)
         dgates = torch.empty_like(factors)  # of the recurrent pre-activations of r, z, n
         dstates = _sequence(torch.zeros_like(dh), len(x))  # (T+1, B, H), from h0's on
@@ -98,7 +98,7 @@ class _GRU(Function):
 
 
 def gru_factors(r, z, n, h, n_h, to_n) -> Tensor:
-    """d(recurrent pre-activations of r, z, n) / dh' of all steps: (T, B, 3, H)."""
+    """dh' / d(recurrent pre-activations of r, z, n), of all steps: (T, B, 3, H)."""
     factors = n.new_empty(*n.shape[:2], 3, n.shape[2])
     to_r, to_z, to_n_h = factors.unbind(2)
     torch.mul(to_n, r, out=to_n_h)
@@ -132,8 +132,8 @@ class _GRUResetBefore(Function):
         x, w_ih, w_hh, gates, h, rh = ctx.saved_tensors
         size = h.shape[2]
         r, z, n = gates.chunk(3, dim=2)
-        to_n, to_z = (1 - z) * (1 - n * n), (h[:-1] - n) * z * (1 - z)  # d(pre-activation) / dh'
-        to_r = h[:-1] * r * (1 - r)  # d(pre-activation of r) / d(r h)
+        to_n, to_z = (1 - z) * (1 - n * n), (h[:-1] - n) * z * (1 - z)  # dh' / d(pre-activation)
+        to_r = h[:-1] * r * (1 - r)  # d(r h) / d(pre-activation of r)
         drz, dn = gates.new_empty(*z.shape[:2], 2 * size), gates.new_empty(z.shape)
         dstates = _sequence(torch.zeros_like(dh), len(x))  # (T+1, B, H), from h0's on
         dstates[1:], dstates[-1] = dy, dy[-1] + dh

@@ -117,7 +117,8 @@ def _gru(axes: Axes) -> None:
 IN_WORDS = {
     "lstm": "A drawing of one LSTM step. The memory c runs along the top, is multiplied by the "
     "forget gate f, and gains the product of the input gate i and the candidate g; h is the "
-    "output gate o times its tanh. The four gates read the input x and the state h before.",
+    "output gate o times its tanh. The three gates and the candidate read the input x and the "
+    "state h before.",
     "gru": "A drawing of one GRU step. The state h runs along the top, is multiplied by the update "
     "gate z, and gains 1 − z times the candidate n, the tanh of the input and of W_hn h times the "
     "reset gate r. Both gates read the input x and the state h before.",

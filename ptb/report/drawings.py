@@ -32,7 +32,7 @@ def draw_windows(text: str, batch_size: int, bptt: int, offset: int) -> Figure:
         axes.text(n * bptt + len(x) / 2, 0.25, f"window {n + 1}", ha="center", fontsize=9)
     used = {word for line in rows for word in line}
     rest = ", ".join(f"“{word}”" for n, word in enumerate(words) if n not in used)
-    note = f"read by no row this time: {rest}; the state goes from window to window along each row"
+    note = f"in no row: {rest}; the state goes from window to window along each row"
     axes.text(0, -batch_size - 0.6, note, fontsize=8, color="dimgrey")
     axes.set(xlim=(-0.8, len(rows[0])), ylim=(-batch_size - 0.8, 0.8))
     axes.axis("off")
