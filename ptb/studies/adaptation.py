@@ -133,7 +133,7 @@ def adapt_study(study: Path, names: list[str]) -> None:
     """
     runs, there = _with_weights(study, names), {run.folder.name for run in find_runs(study)}
     rows = {_measured(row): row for row in read_adapted(study)}
-    rows = {(kind, names): row for (kind, names), row in rows.items() if set(names) <= there}
+    rows = {(kind, of): row for (kind, of), row in rows.items() if set(of) <= there}
     for row in adapt(runs):
         if math.isfinite(row["valid"]) and math.isfinite(row["test"]):
             rows[_measured(row)] = row

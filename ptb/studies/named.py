@@ -20,5 +20,5 @@ STUDIES = {
     "demo-architectures": all_settings("embedded", DEMO),
 }
 MAIN = "dropout"  # the study of the first report
-WITH_WEIGHTS = (MAIN, "beyond")  # studies whose weights are published: theirs are measured again
+WITH_WEIGHTS = (MAIN, "beyond")  # studies whose weights are published, to be measured again
 SECOND_EXERCISE = ("architectures", "demo-architectures")  # studies with a report of their own

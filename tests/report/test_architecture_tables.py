@@ -215,6 +215,12 @@ def test_runs_that_diverged_are_rows_too(tmp_path):
     assert tables.solution_and_ours(table).set_index("run").loc["3.1c", "ours / theirs"] == "–"
 
 
+def test_a_run_that_ended_above_guessing_is_marked_as_one_that_diverged(tmp_path):
+    table = make_study(tmp_path, {"3.1a": 200.0, "3.1c": 1e6})
+    assert list(tables.results(table).set_index("run")["best"].str.endswith("*")) == [False, True]
+    assert "3.1c" not in records.reaching(table.set_index("tag")).index
+
+
 def test_a_table_by_epoch_has_every_run(tmp_path):
     make_stopped(tmp_path, FULL["3.1c"], 4e11, epochs=1, best=1)
     rows = tables.by_epoch(make_study(tmp_path, {"3.1a": 200.0})).set_index("epoch")

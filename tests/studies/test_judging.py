@@ -141,6 +141,9 @@ def test_picks_are_by_the_rule():
     texts.loc[[1, 3, 10, 11], "run"] = "3.2a"  # whose judge finds all texts dearer
     texts.loc[texts["run"] == "3.2a", "loss"] += 30.0
     assert list(picks(texts)["interesting"].index) == [3, 5, 1]
+    texts["unk"] = 0.5
+    texts.loc[3, "unk"] = 0.4
+    assert list(picks(texts)["interesting"].index) == [3]
 
 
 def test_picks_without_a_judge_go_by_repetition():
