@@ -35,7 +35,11 @@ class Percent:
             return "not measured"
         if math.isnan(self.low):
             return f"{signed(self.mean, '+.1f')}% (without an interval)"
-        mean, low, high = (f"{signed(v, '+.1f')}%" for v in (self.mean, self.low, self.high))
+        # an end near zero gets two decimals, for a reader to see on which side of it it is
+        mean, low, high = (
+            f"{signed(v, '+.2f' if abs(v) < 0.05 else '+.1f')}%"
+            for v in (self.mean, self.low, self.high)
+        )
         return f"{mean} (95% interval {low} to {high})"
 
 

@@ -215,13 +215,18 @@ FROM_TORCH = {
     },
     "theory": IN_OTHER_WORDS["theory"]
     | {
+        "parameters": [
+            "held = sum(p.numel() for p in nn.LSTMCell(inputs, hidden).parameters())\n"
+            "return held - (2 - biases) * 4 * hidden",
+            "return lstm_parameters(inputs, hidden, biases) * 3 // 4",
+        ],
         "vector-gradients": [
             "a = torch.logit(z_2).requires_grad_()\n"
             "h_2 = a.sigmoid() * h_1 + (1 - a.sigmoid()) * g_2\n"
             "(u,) = torch.autograd.grad(delta @ h_2, a)\n"
             "return torch.outer(x_2, u), torch.outer(h_1, u)",
             *IN_OTHER_WORDS["theory"]["vector-gradients"][1:],
-        ]
+        ],
     },
     "lesson": IN_OTHER_WORDS["lesson"]
     | {

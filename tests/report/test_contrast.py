@@ -7,7 +7,7 @@ import pytest
 from test_tables import PERPLEXITIES, make_table
 
 from ptb.evaluation.comparison import MIN_SENTENCES
-from ptb.report.contrast import Contrast, OverSeeds, after, by_setting, too_short
+from ptb.report.contrast import Contrast, OverSeeds, Percent, after, by_setting, too_short
 
 
 def change(table, **parts):
@@ -63,6 +63,11 @@ def test_the_difference_over_seeds_is_of_all_runs_in_percent():
     assert found.high == pytest.approx(100 * (1.1 * math.exp(error) - 1))
     assert found.low == pytest.approx(100 * (1.1 * math.exp(-error) - 1))
     assert str(found).startswith("+10.0% (95% interval −")
+
+
+def test_an_end_near_zero_shows_on_which_side_it_is():
+    assert str(Percent(-1.68, -3.41, 0.04)) == "−1.7% (95% interval −3.4% to +0.04%)"
+    assert str(Percent(-1.68, -3.41, -0.04)) == "−1.7% (95% interval −3.4% to −0.04%)"
 
 
 @pytest.mark.parametrize(("count", "said"), [(1, "1 sentence:"), (MIN_SENTENCES - 1, "sentences:")])
