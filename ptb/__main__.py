@@ -68,11 +68,16 @@ def train(options) -> int:
     setting = chosen_setting(options)
     folder = run_folder(setting, options.study)
     metrics = train_here(setting, folder, options.threads, options.device)
-    print(f"{folder}: {metrics['status']}")
+    print(f"{folder}: {metrics['status']}" + _reason(metrics))
     if metrics["best_epoch"] is not None:
         for split in ("train", "valid", "test"):
             print(f"{split}: perplexity {metrics[split]['perplexity']:.2f}")
     return 0
+
+
+def _reason(metrics: dict) -> str:
+    """Why a run diverged; nothing for one that did not."""
+    return f" ({metrics['reason']})" if "reason" in metrics else ""
 
 
 def trial(options) -> int:
@@ -85,8 +90,9 @@ def trial(options) -> int:
 
     setting = chosen_setting(options)
     run = Run(RUNS / "trials" / setting.name)
-    train_here(setting, run.folder, options.threads, options.device)
+    metrics = train_here(setting, run.folder, options.threads, options.device)
     record(run)
+    print(f"{run.folder}: {metrics['status']}" + _reason(metrics))
     return 0
 
 
@@ -116,9 +122,9 @@ def study(options) -> int:
     with LocalPool(options.workers) if local else dask_executor(options.scheduler) as executor:
         folder = RUNS / options.study
         failed = run_study(settings, folder, executor, options.device)
+    print("\n".join(["", "failed:", *failed]) if failed else "all runs are done", flush=True)
     if options.study in SECOND_EXERCISE:
         judge([run for run in find_runs(folder) if not faults(run)])
-    print("\n".join(["", "failed:", *failed]) if failed else "all runs are done")
     return 1 if failed else 0
 
 
@@ -193,16 +199,22 @@ def score(options) -> int:
     from ptb.evaluation.scoring import score_sentences
 
     corpus, model = _loaded(options)
-    try:
-        lines = options.text or sys.stdin.read().splitlines()
-    except UnicodeDecodeError:
-        raise StudyError("standard input is not UTF-8") from None
-    scored = score_sentences(model, corpus, lines, options.independent)
+    scored = score_sentences(model, corpus, options.text or _typed_lines(), options.independent)
     for word, shown, loss in scored.words:
         print(f"{loss:8.3f}  {word}" + ("" if word == shown else f" ({shown})"))
     words = counted(len(scored.words), "word")
     print(f"{words}, {scored.loss:.3f} nats per word: {scored.perplexity:.2f}")
     return 0
+
+
+def _typed_lines() -> list[str]:
+    """The lines of standard input, which end where those of a corpus do."""
+    if sys.stdin is None:
+        raise StudyError("there is no text: standard input is closed")
+    try:
+        return list(sys.stdin)
+    except UnicodeDecodeError:
+        raise StudyError("standard input is not UTF-8") from None
 
 
 def sample(options) -> int:
@@ -358,7 +370,13 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parsed(arguments)
     try:
-        return options.command(options)
+        status = options.command(options)
+        if sys.stdout:  # None: it is closed
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # as `| head` leaves it: what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except PlainError as error:
         print(error, file=sys.stderr)
         return 1
@@ -370,7 +388,9 @@ def main(arguments: list[str] | None = None) -> int:
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` as Ctrl-C
     for stream in filter(None, (sys.stdin, sys.stdout, sys.stderr)):  # None: it is closed
-        # texts are UTF-8, whatever the system's own encoding is
-        errors = "strict" if stream is sys.stdin else "backslashreplace"
-        stream.reconfigure(encoding="utf-8", errors=errors)
+        # texts are UTF-8, whatever the system's own encoding is; before one a mark may stand
+        encoding, errors = "utf-8", "backslashreplace"
+        if stream is sys.stdin:
+            encoding, errors = "utf-8-sig", "strict"
+        stream.reconfigure(encoding=encoding, errors=errors)
     sys.exit(main())

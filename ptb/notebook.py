@@ -180,7 +180,7 @@ def find_run(run: str | None) -> Run:
     Raises SettingError for a folder without one, RunError for faulty records.
     """
     if run is None:
-        table = four_settings(gather(find_runs(RECORDS / "dropout")))
+        table = _published_four()
         return table.loc[table["valid"].idxmin(), "run"]
     run = check_text("run", run)
     found = Run(expanded("run", run))
@@ -189,6 +189,13 @@ def find_run(run: str | None) -> Run:
         raise SettingError(said + _meant_run(run))
     check_measured(found)
     return found
+
+
+def _published_four() -> pd.DataFrame:
+    table = gather(find_runs(RECORDS / "dropout"))
+    if table.empty:
+        raise SettingError(f"no run is published in {RECORDS}: name a finished run's folder")
+    return four_settings(table)
 
 
 def _meant_run(run: str) -> str:
@@ -290,7 +297,7 @@ def find_recurrent_runs(run: str | None) -> list[Run]:
     Raises SettingError for a Transformer's, which has no gates, and what `find_run` does.
     """
     if run is None:
-        table = four_settings(gather(find_runs(RECORDS / "dropout")))
+        table = _published_four()
         best = table.loc[table.groupby("cell")["valid"].idxmin()]
         return best.sort_values("cell", ascending=False)["run"].tolist()
     found = find_run(run)

@@ -166,7 +166,8 @@ class Setting:
                 f"must be hidden = {self.hidden}"
             )
         if transformer and self.hidden % self.heads:
-            divisors = (n for n in range(1, self.hidden + 1) if self.hidden % n == 0)
+            _, most, _ = RANGES["heads"]
+            divisors = (n for n in range(1, most + 1) if self.hidden % n == 0)
             close = min(divisors, key=lambda n: abs(n - self.heads))
             raise SettingError(
                 f"heads = {self.heads} must divide hidden = {self.hidden}: did you mean {close}?"
@@ -212,7 +213,8 @@ def _checked(name: str, kind: type, value):
     if kind is bool and not isinstance(value, bool):
         raise SettingError(f"{name} = {value!r} must be yes or no: True or False")
     if kind is str:
-        return value if value == "" else check_text(name, value)
+        # of an experiment "" is the default: none
+        return value if (name, value) == ("experiment", "") else check_text(name, value)
     return value if kind is bool else check_number(name, kind, value)
 
 
@@ -224,20 +226,21 @@ def check_number(name: str, kind: type, value):
     low, high, closed = RANGES[name]
     allowed = f"a {_KINDS[kind]} from {low} to {'' if closed else 'below '}{high}"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SettingError(f"{name} = {value!r} must be {allowed}{_meant_other(kind, value)}")
+        raise SettingError(f"{name} = {value!r} must be {allowed}{_meant_other(name, kind, value)}")
     whole = kind is float or value % 1 == 0  # not so for nan and inf
     if not whole or not (low <= value < high or closed and value == high):
         raise SettingError(f"{name} = {value} must be {allowed}{_meant_number(name, kind, value)}")
     return kind(value) + 0  # −0.0 is 0
 
 
-def _meant_other(kind: type, value) -> str:
+def _meant_other(name: str, kind: type, value) -> str:
     """What a number in quotes, a decimal comma or a list may mean."""
     if isinstance(value, list | tuple):
         return "; execute the notebook once for each value"
     try:
-        return f"; did you mean {kind(str(value).replace(',', '.'))}?"
-    except ValueError:
+        guess = kind(str(value).replace(",", "."))
+        return f"; did you mean {check_number(name, kind, guess)}?"
+    except (ValueError, SettingError):
         return ""
 
 
@@ -247,7 +250,8 @@ def _meant_number(name: str, kind: type, value) -> str:
     low, high, closed = RANGES[name]
     for guess in (-value, value / 10, value / 100):
         if low < guess < high and (kind is float or guess == int(guess)):
-            return f"; did you mean {kind(guess):g}?"
+            shown = f"{guess:g}" if kind is float else int(guess)
+            return f"; did you mean {shown}?"
     return f"; did you mean {round(value)}?" if kind is int and low <= round(value) <= high else ""
 
 

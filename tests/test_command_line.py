@@ -127,6 +127,16 @@ def test_score_reads_standard_input_a_line_a_sentence(run, sentences, capsys, mo
     assert capsys.readouterr().out == given
 
 
+def test_standard_input_is_read_as_a_corpus_is(run, sentences, capsys):
+    """A mark before the text is none of its words, and a form feed ends no line."""
+    main(["score", str(run.folder), *sentences])
+    given = capsys.readouterr().out
+    typed = "\ufeff" + "\r\n".join(s.replace(" ", "\f", 1) for s in sentences) + "\r\n"
+    words = [sys.executable, "-m", "ptb", "score", run.folder]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, input=typed.encode())
+    assert done.stdout.decode() == given
+
+
 def test_independent_sentences_are_scored_as_if_alone(run, sentences, capsys):
     given, alone = [str(run.folder), *sentences], []
     for sentence in sentences:
@@ -173,6 +183,7 @@ def test_samples_seed_and_temperature_count(run, capsys):
         ("train --cell gur", "cell = 'gur' is none of lstm, gru, rnn, transformer: did you mean"),
         ("train --dropout 1.5", "dropout = 1.5 must be a number from 0 to below 1"),
         ("train --corpus embeded", "did you mean 'embedded'?"),
+        ("train --corpus ''", "corpus = '' must be text, in quotes"),
         ("train --corpus embedded --threads 0", "threads = 0 must be a whole number from 1"),
         ("study run drpout", "no study is called 'drpout': did you mean 'dropout'?"),
         ("study run demo --workers 0", "workers = 0 must be a whole number from 1"),
@@ -212,6 +223,19 @@ def test_words_that_are_no_utf8_are_refused_in_one_line(run, typed, given, said)
     done = subprocess.run(words, cwd=ROOT, capture_output=True, input=given)
     (line,) = done.stderr.decode().splitlines()
     assert done.returncode == 1 and line.startswith(said)
+
+
+def test_what_reads_no_further_than_a_line_ends_the_output(run, sentences):
+    words = [sys.executable, "-m", "ptb", "score", run.folder, *sentences]
+    shell = f"{shlex.join(map(str, words))} | head -1"
+    done = subprocess.run(shell, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1 and done.stderr == ""
+
+
+def test_a_closed_standard_input_has_no_text_to_score(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["score", str(run.folder)]) == 1
+    assert capsys.readouterr().err == "there is no text: standard input is closed\n"
 
 
 def test_a_closed_standard_input_is_not_asked(run):

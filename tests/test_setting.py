@@ -38,6 +38,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"hidden": 20_000}, ["hidden = 20000", "from 1 to 4096", "did you mean 2000?"]),
     ({"hidden": 10**400}, ["hidden = 1000", "from 1 to 4096"]),
     ({"layers": False}, ["layers = False", "a whole number from 1 to 16"]),
+    ({"seed": -2_026_010}, ["seed = -2026010", "did you mean 2026010?"]),
     ({"seed": -7}, ["seed = -7", "from 0 to below 2147483648", "did you mean 7?"]),
     ({"tied": "yes"}, ["tied = 'yes'", "True or False"]),
     ({"tied": 1}, ["tied = 1", "True or False"]),
@@ -47,6 +48,10 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"projected": True}, ["projected = True", "needs tied = True"]),
     ({"optimiser": "adamw", "momentum": 0.9}, ["momentum = 0.9", "sgd", "adamw", "use 0"]),
     ({"cell": "transformer"}, ["heads = 16 must divide hidden = 200"]),
+    (
+        {"cell": "transformer", "hidden": 514, "embedding": 514, "heads": 250},
+        ["heads = 250 must divide hidden = 514: did you mean 2?"],  # no more than 256 are allowed
+    ),
     ({**TRANSFORMER, "embedding": 100}, ["embedding = 100", "must be hidden = 200"]),
     ({**TRANSFORMER, "tied": True}, ["tied = True is for recurrent cells", "use False"]),
     ({**TRANSFORMER, "init": 0.2}, ["init = 0.2 is for recurrent cells", "use 0.1"]),

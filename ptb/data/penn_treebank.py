@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from ptb.data.corpus import Corpus, from_words, read_words
 from ptb.errors import CorpusError
-from ptb.paths import DATA, expanded
+from ptb.paths import DATA, ROOT, expanded
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class Release:
     def find(self) -> Path:
         """The folder with the verified files: the variable's, else data/, else fetched into it."""
         if named := os.environ.get(self.variable):
-            folder = expanded(self.variable, named)
+            given = expanded(self.variable, named)
+            # a notebook's kernel works in the notebook's folder: a relative name may be the root's
+            places = [(base / given).absolute() for base in (Path.cwd(), ROOT)]
+            folder = next(filter(os.path.isdir, places), places[0])
             if missing := self._missing(folder):
                 raise CorpusError(
                     f"{self.variable} names {folder}, which lacks {', '.join(missing)}"
@@ -70,19 +73,21 @@ class Release:
 
     def _verify(self, path: Path) -> None:
         try:
+            self._compare(path)
+        except CorpusError as error:
+            fetched = not os.environ.get(self.variable)
+            again = ", or delete it and it is fetched again" if fetched else ""
+            raise CorpusError(f"{error}; replace it{again}") from None
+
+    def _compare(self, path: Path) -> None:
+        try:
             with path.open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
         except OSError as error:
             raise CorpusError(f"{path} can't be read: {error.strerror or error}") from None
         if found != (expected := self.sha256[path.name]):
             raise CorpusError(
-                f"{path} is not {self.title}'s: its SHA-256 is {found[:12]}…, not "
-                f"{expected[:12]}…; replace it"
-                + (
-                    ""
-                    if os.environ.get(self.variable)
-                    else ", or delete it and it is fetched again"
-                )
+                f"{path} is not {self.title}'s: its SHA-256 is {found[:12]}…, not {expected[:12]}…"
             )
 
     def _fetch(self, folder: Path) -> None:
@@ -116,7 +121,7 @@ class Release:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as scratch:  # a broken archive is not kept
             for path in pooch.retrieve(address, None, "archive", scratch, unpack, progressbar=True):
-                self._verify(Path(path))
+                self._compare(Path(path))
                 Path(path).replace(folder / Path(path).name)
 
 

@@ -4,6 +4,7 @@ from difflib import get_close_matches
 from zlib import crc32
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ptb.data.corpus import EOS, UNK, Corpus
@@ -59,12 +60,16 @@ def generate_rows(
 
 def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     """An id for each row of logits (B, V): (B,)."""
-    if temperature < torch.finfo(logits.dtype).tiny:  # it would divide by zero
-        return logits.argmax(1)
-    # the largest is zero: divided by a low temperature it stays finite
-    scaled = (logits - logits.amax(1, keepdim=True)) / temperature
-    probabilities = scaled.softmax(1).cpu()
+    probabilities = tempered(logits, temperature).cpu()
     return torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(logits.device)
+
+
+def tempered(logits: Tensor, temperature: float) -> Tensor:
+    """The probabilities of logits (…, V) over the temperature; at 0 all is on the likeliest."""
+    if temperature < torch.finfo(logits.dtype).tiny:  # it would divide by zero
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    # the largest is zero: divided by a low temperature it stays finite
+    return ((logits - logits.amax(-1, keepdim=True)) / temperature).softmax(-1)
 
 
 def write_samples(model, corpus: Corpus, name: str, length: int = 60) -> list[dict]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ptb.data.corpus import EOS
+from ptb.evaluation.generation import tempered
 from ptb.models.layers import Recurrent
 from ptb.models.transformer import MultiHeadAttention, causal_mask, masked_softmax
 
@@ -169,13 +170,10 @@ def next_word(model, ids: Tensor, temperature: float = 1.0, top_k: int | None = 
     """
     logits, _ = model.eval().logits(ids[:, None], model.initial_state(1))
     scores = logits[-1, 0]
-    if temperature < torch.finfo(scores.dtype).tiny:  # it would divide by zero
-        return F.one_hot(scores.argmax(), len(scores)).to(scores.dtype)
     if top_k is not None:
         least = scores.topk(min(top_k, len(scores))).values[-1]
         scores = scores.masked_fill(scores < least, -math.inf)
-    # the largest is zero: divided by a low temperature it stays finite
-    return ((scores - scores.max()) / temperature).softmax(0)
+    return tempered(scores, temperature)
 
 
 # ---------------------------------------------------------------- attention

@@ -29,7 +29,9 @@ from ptb.runs.files import (
     WEIGHTS,
     json_bytes,
     parse_json,
+    replace,
     sha256,
+    unreadable,
     unwritable,
     write_atomically,
     write_json,
@@ -88,6 +90,11 @@ class Run:
         return self._json("analysis.json")
 
     @property
+    def name(self) -> str:
+        """The folder's, which "." has too."""
+        return self.folder.resolve().name
+
+    @property
     def history(self) -> pd.DataFrame:
         """A row per epoch, so far."""
         exists = (self.folder / "history.csv").exists()
@@ -121,13 +128,13 @@ class Run:
         try:
             return parse((self.folder / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise RunError(f"{self.folder.name}: {name} is missing") from None
+            raise RunError(f"{self.name}: {name} is missing") from None
         except OSError as error:
             reason = error.strerror or error
-            raise RunError(f"{self.folder.name}: {name} can't be read: {reason}") from None
+            raise RunError(f"{self.name}: {name} can't be read: {reason}") from None
         except Exception as error:  # whatever a damaged file leads a parser to
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RunError(f"{self.folder.name}: {name} is damaged ({reason})") from None
+            raise RunError(f"{self.name}: {name} is damaged ({reason})") from None
 
     @contextmanager
     def writing(self, setting: Setting, text: str | None = None):
@@ -163,6 +170,17 @@ class Run:
             return (self.folder / ".writer").read_text(encoding="utf-8")
         except (OSError, ValueError):
             return "another process"
+
+    def _check_still_mine(self) -> None:
+        path = self.folder / ".writer"
+        try:
+            writer = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            writer = None
+        except OSError as error:
+            raise unreadable(path, error) from None
+        if writer != self._me:
+            raise RunError(f"{self.folder} was deleted while this process wrote it")
 
     def _claim(self, setting: Setting, text: str | None) -> None:
         path, here = self.folder / "setting.json", environment()
@@ -203,8 +221,8 @@ class Run:
             raise RunError(f"{path} can't be deleted: {error.strerror or error}") from None
 
     def _write(self, name: str, content: bytes) -> None:
-        if self._me and self._me != self._writer():
-            raise RunError(f"{self.folder} was deleted while this process wrote it")
+        if self._me:
+            self._check_still_mine()
         write_atomically(self.folder / name, content)
 
     def write(self, name: str, value, indent: int | None = 1) -> None:
@@ -231,7 +249,7 @@ class Run:
         path = self.folder / NEXT_WEIGHTS
         if path.exists() and sha256(path) == saved:
             try:
-                path.replace(self.folder / WEIGHTS)
+                replace(path, self.folder / WEIGHTS)
             except OSError as error:
                 raise unwritable(self.folder, error) from None
         else:
@@ -299,7 +317,7 @@ def run_folder(setting: Setting, study: str | None, folder: str | None = None) -
     if folder is not None:
         path = expanded("folder", check_text("folder", folder))
     for place in (path, *path.parents):
-        if place.is_file():
+        if os.path.isfile(place):  # False for a name that is too long
             raise SettingError(f"the run's folder would be {path}, but {place} is a file")
     return path
 

@@ -27,12 +27,13 @@ def _list(items: dict, **more) -> dict:
 
 TEXT = {"type": "string"}
 POSITIVE = {"type": "number", "minimum": 0, "maximum": 1e300}  # 1e999 reads as infinite
-COUNT = {"type": "integer", "minimum": 1}
+LARGEST = 2**31  # of a count: beyond what a text can have, within what torch can
+COUNT = {"type": "integer", "minimum": 1, "maximum": LARGEST}
 LOSS = {"type": "number", "minimum": -0.001, "maximum": 1e300}  # of a sure word it rounds to −0
 MEASURED = _object(loss=LOSS, perplexity=POSITIVE, tokens=COUNT)
 BINNED = _list(_object(bin=TEXT, loss=LOSS, tokens=COUNT))
 BY_STEP = _object(carried=_list(LOSS, minItems=1), fresh=_list(LOSS, minItems=1))
-BY_STATE = _list({"type": ["number", "null"], "minimum": 0}, minItems=1)  # null: not finite
+BY_STATE = _list(POSITIVE | {"type": ["number", "null"]}, minItems=1)  # null: not finite
 NORMS = _object(average=BY_STATE, each=BY_STATE)
 NORMS["properties"] |= {"average, h": BY_STATE, "each, h": BY_STATE}  # of an LSTM
 OF_SPLITS = {
@@ -61,7 +62,7 @@ METRICS["properties"] |= {
     "weights_sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 }
 ANALYSIS = _object(
-    sentences=_object(loss=_list(LOSS), tokens=_list({"type": "integer", "minimum": 0})),
+    sentences=_object(loss=_list(LOSS), tokens=_list(COUNT | {"minimum": 0})),
     frequency=BINNED,
     position=BINNED,
     distance=BINNED,
@@ -129,12 +130,12 @@ PRECISION = 1e-6  # of what is the same number twice
 def faults(run: Run) -> str | None:
     """Why a run's records can't be reported, in one line; None where they can."""
     if not run.done:
-        return f"{run.folder.name}: not finished, it has no metrics.json"
+        return f"{run.name}: not finished, it has no metrics.json"
     try:
         reason = _contradiction(run)
     except RunError as error:
         return str(error)
-    return f"{run.folder.name}: {reason}" if reason else None
+    return f"{run.name}: {reason}" if reason else None
 
 
 def _contradiction(run: Run) -> str | None:

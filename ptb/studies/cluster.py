@@ -70,8 +70,6 @@ async def _ask(address: str, answers: list[dict]) -> None:
     """Adds what a server says of itself, until it is a scheduler with workers or something else."""
     from distributed.core import rpc
 
-    if not address.strip():
-        raise ValueError("it is empty, and would be as tcp://host:8786")
     async with rpc(address) as server:
         while not answers or answers[-1].get("workers") == {}:
             answers.append(await server.identity())

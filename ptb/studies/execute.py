@@ -37,8 +37,8 @@ def execute(setting: Setting, folder: Path, device: str = "cpu") -> None:
         )
     except PapermillExecutionError as error:  # papermill's own can't be unpickled by a parent
         raise RuntimeError(f"cell {error.exec_count}: {error.ename}: {error.evalue}") from None
-    write_atomically(partial, _without_paths(partial))
-    partial.replace(folder / "train.ipynb")
+    write_atomically(folder / "train.ipynb", _without_paths(partial))
+    partial.unlink()
 
 
 def _seen_from_notebooks(folder: Path) -> str:

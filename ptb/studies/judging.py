@@ -26,8 +26,8 @@ def judge(runs: list[Run]) -> None:
     """Has each run's texts read by its judge, and records what they cost it: judged.json.
 
     "losses" has a text's mean loss in nats per word, given its start; "real" is the judge's loss on
-    the validation split. The runs are of one study and have weights and texts; all are judged anew,
-    as a run that is new may be a better judge.
+    the validation split. The runs are of one study; those without weights or texts are passed over.
+    All are judged anew, as a run that is new may be a better judge.
     """
     runs = [run for run in runs if run.texts and run.has_weights]
     # read as texts are: a Transformer's windows slide

@@ -45,6 +45,7 @@ def record(run: Run, table: Path = TRIALS) -> None:
         rows = read(table).to_dict("records") if table.exists() else []
         rows = [old for old in rows if old["run"] != run.setting.name] + [row(run)]
         frame = pd.DataFrame(rows)[list(rows[-1])].sort_values(["cell", "dropout", "run"])
+        frame = frame.astype({"best_epoch": "Int64"})  # a run that diverged at once has none
         write_atomically(table, frame.to_csv(index=False).encode())
 
 

@@ -39,11 +39,18 @@ def track(tracker: str, setting: Setting, folder: Path) -> Iterator[Callable[[di
     if not tracker:
         yield lambda row: None
         return
-    log, close = TRACKERS[tracker](setting, folder)
+    opened = []  # only by the first row: a run that is refused leaves nothing in the folder
+
+    def log_row(row: dict) -> None:
+        if not opened:
+            opened.extend(TRACKERS[tracker](setting, folder))
+        opened[0]({name: row[name] for name in LOGGED}, row["epoch"])
+
     try:
-        yield lambda row: log({name: row[name] for name in LOGGED}, row["epoch"])
+        yield log_row
     finally:
-        close()
+        if opened:
+            opened[1]()
 
 
 def _tensorboard(setting: Setting, folder: Path) -> tuple[Log, Callable]:

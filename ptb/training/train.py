@@ -128,12 +128,15 @@ def _measure(trainer: Trainer, run: Run, on_measure: Callable) -> dict:
         on_measure(split)
         measured[split] = measure(model, trainer.splits[split])
     measured["test"] = summary(test)
-    perplexities = {split: found["perplexity"] for split, found in measured.items()}
+    sliding = {}
+    if model.window:  # of the training split it would take as long as its training
+        sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in HELD_OUT}
+    found = measured | {f"{split}, sliding": summed for split, summed in sliding.items()}
+    perplexities = {name: summed["perplexity"] for name, summed in found.items()}
     if not all(map(math.isfinite, perplexities.values())):
         raise Diverged(f"perplexities {perplexities} of the saved weights")
-    if model.window:
-        sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in HELD_OUT}
-        measured["sliding"] = sliding  # the training split would take as long as its training
+    if sliding:
+        measured["sliding"] = sliding
     on_measure("texts")
     name, bptt = trainer.setting.name, trainer.setting.bptt
     run.write("samples.json", write_samples(model, trainer.corpus, name))

@@ -24,7 +24,8 @@ from ptb.training.optim import OPTIMISERS, clip_factor, learning_rate
 def check_device(device) -> None:
     """Raises SettingError unless it is "cpu", or "cuda" where torch sees a GPU."""
     if device not in DEVICES:
-        allowed = f"{', '.join(DEVICES)}: {meant(device, DEVICES)}"
+        guess = "cuda" if device == "gpu" else device  # which is spelled more like "cpu"
+        allowed = f"{', '.join(DEVICES)}: {meant(guess, DEVICES)}"
         raise SettingError(f"device = {device!r} is none of {allowed}")
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError("device = 'cuda' needs a GPU and a torch built for it: use 'cpu'")

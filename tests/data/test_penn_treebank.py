@@ -113,6 +113,16 @@ def test_folder_named_in_the_environment_comes_first(data, tmp_path, monkeypatch
     assert find() == tmp_path / "mine"
 
 
+def test_a_relative_name_is_found_from_a_notebooks_folder_too(data, tmp_path, monkeypatch):
+    put_files(tmp_path / "mine")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(penn_treebank, "ROOT", tmp_path)
+    monkeypatch.setenv("PTB_DATA", "mine")
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert find() == tmp_path / "mine"
+
+
 def test_altered_file_is_named(data):
     put_files(data, valid=b" a b \n")
     with pytest.raises(CorpusError, match="ptb.valid.txt is not Penn Treebank's") as error:

@@ -14,6 +14,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 import torch
@@ -246,6 +247,14 @@ def test_orphan_whose_folder_was_deleted_leaves_the_new_run_alone(tmp_path):
             assert run.samples == ["new"]
 
 
+def test_a_mark_that_cannot_be_read_is_no_deleted_folder(tmp_path):
+    with Run(tmp_path).writing(SETTING) as run:
+        (tmp_path / ".writer").unlink()
+        (tmp_path / ".writer").mkdir()
+        said = refusal(RunError, lambda: run.write("samples.json", []))
+        assert ".writer can't be read: " in said
+
+
 def test_folder_is_free_after_its_writer_failed(tmp_path):
     with pytest.raises(OSError, match="disk full"), Run(tmp_path).writing(SETTING):
         raise OSError("disk full")
@@ -309,6 +318,23 @@ def test_checkpoint_that_may_be_whole_is_not_to_be_deleted(tmp_path, monkeypatch
     monkeypatch.setattr(place, failing)
     said = refusal(RunError, Run(tmp_path).read_checkpoint)
     assert "checkpoint.pt can't be read: " in said and "delete" not in said
+
+
+def test_a_damaged_file_is_said_of_the_folder_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metrics.json").write_text("{")
+    said = refusal(RunError, lambda: Run(Path(".")).metrics)
+    assert said.startswith(f"{tmp_path.name}: metrics.json is damaged")
+
+
+def test_a_run_whose_name_is_too_long_is_refused_in_one_line(tmp_path):
+    folder = run_folder(SETTING, None, str(tmp_path / ("x" * 300)))
+
+    def write():
+        with Run(folder).writing(SETTING):
+            pass
+
+    assert "can't be written: File name too long" in refusal(RunError, write)
 
 
 def test_no_checkpoint_is_none(tmp_path):

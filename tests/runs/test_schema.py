@@ -98,7 +98,7 @@ def test_whatever_key_is_missing_is_named(sound, damaged):
     assert count > 90 and unnamed <= OPTIONAL
 
 
-WRONG = (None, "great", [], {"a": 1}, True, -1, math.nan, 1e999)
+WRONG = (None, "great", [], {"a": 1}, True, -1, math.nan, 1e999, 10**400)
 
 
 def test_whatever_value_has_a_wrong_type_is_named(sound, damaged):

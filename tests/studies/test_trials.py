@@ -96,6 +96,19 @@ def test_a_run_of_any_study_can_be_recorded(tmp_path, tiny_corpus, tiny_setting)
     assert list(table["run"]) == [setting.name] == [row(Run(tmp_path / "run"))["run"]]
 
 
+def test_a_trial_that_diverged_at_once_leaves_the_others_epochs_whole(
+    tmp_path, tiny_corpus, tiny_setting
+):
+    table = tmp_path / "trials.csv"
+    for name, epoch in (("none", None), ("two", 2)):
+        train(tiny_setting(epochs=2, seed=epoch or 1), tiny_corpus, tmp_path / name)
+        run = Run(tmp_path / name)
+        run.write("metrics.json", run.metrics | {"best_epoch": epoch})
+        record(run, table)
+    found = pd.read_csv(table, dtype=str)["best_epoch"]
+    assert sorted(found.fillna("")) == ["", "2"]
+
+
 def test_rows_older_than_a_choice_have_its_default(tmp_path, tiny_corpus, tiny_setting):
     train(tiny_setting(epochs=1), tiny_corpus, tmp_path / "run")
     record(Run(tmp_path / "run"), tmp_path / "trials.csv")

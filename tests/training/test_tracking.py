@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from test_notebooks import NOTEBOOKS, ONE_THREAD, TINY, command, parameters
 
-from ptb.errors import SettingError
+from ptb.errors import RunError, SettingError
 from ptb.paths import ROOT
 from ptb.runs.run import Run
 from ptb.training import tracking
@@ -154,9 +154,17 @@ def test_tensorboard_gets_each_epoch_as_scalars(installed, monkeypatch, tiny_set
 
 def test_the_tracker_is_finished_where_training_fails(fake, tiny_setting, tmp_path):
     module = fake("wandb")
-    with pytest.raises(KeyboardInterrupt), track("wandb", tiny_setting(), tmp_path):
+    with pytest.raises(KeyboardInterrupt), track("wandb", tiny_setting(), tmp_path) as log:
+        log(ROWS[0])
         raise KeyboardInterrupt
     assert module.finished == 1
+
+
+def test_a_run_that_is_refused_leaves_no_record(fake, tiny_setting, tmp_path):
+    fake("wandb")
+    with pytest.raises(RunError), track("wandb", tiny_setting(), tmp_path / "run"):
+        raise RunError("another setting's")
+    assert not (tmp_path / "run").exists()
 
 
 # ---------------------------------------------------------------- the real ones
