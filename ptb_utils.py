@@ -30,7 +30,7 @@ from ptb.notebook import (
 from ptb.paths import RECORDS, RUNS, relative
 from ptb.report import figures, inspection_figures, literature, tables, texts
 from ptb.report.cell_diagrams import draw_cell
-from ptb.report.claim import Claims, bullets, listed, paragraph, signed
+from ptb.report.claim import Claims, bullets, listed, number, paragraph, signed
 from ptb.report.contrast import Contrast, OverSeeds, after, by_setting, too_short
 from ptb.report.display import Markdown, passage, show, source, table
 from ptb.report.drawings import draw_dropout, draw_windows
@@ -53,7 +53,7 @@ __all__ = [
     "choose_study", "continued", "counted", "draw_cell", "draw_dropout", "draw_windows",
     "explore", "figures", "find_recurrent_runs", "find_run", "find_runs", "generate_rows",
     "inspection", "inspection_figures", "is_published", "listed", "literature", "load",
-    "load_model", "measure", "model_table", "neighbour_table", "next_steps", "paragraph",
+    "load_model", "measure", "model_table", "neighbour_table", "next_steps", "number", "paragraph",
     "parameter_count", "passage", "perplexity", "plain", "read_sentence", "read_text",
     "relative", "remeasure", "result", "run_folder", "setting_table", "show", "signed",
     "source", "surprises", "table", "tables", "texts", "title_page", "token_losses",

@@ -9,9 +9,9 @@ import pandas as pd
 from ptb.errors import RunError, counted
 from ptb.models.cells import CELLS
 from ptb.models.language_model import count_parameters
-from ptb.report.claim import signed
+from ptb.report.claim import number
 from ptb.runs.run import Run
-from ptb.runs.table import find_runs, gather
+from ptb.runs.table import diverged, find_runs, gather
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
@@ -132,12 +132,6 @@ def flowing(runs: pd.DataFrame) -> pd.DataFrame:
     return ran[ran["experiment"].isin((*PAIR, LSTM))]
 
 
-def diverged(row: pd.Series) -> bool:
-    """Whether a run gave up, or ended and was never below guessing among all words alike."""
-    guessed = row["status"] == "finished" and row["valid"] >= row["run"].metrics["types"]
-    return guessed or row["status"] == "diverged"
-
-
 def reaching(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs whose records say how far their gradients reach: recurrent, ended, not diverged."""
     ran = ended(runs)
@@ -169,13 +163,3 @@ def stepping(row: pd.Series) -> str:
     lr = row["lr"]
     rate = f"{lr:g}" if lr >= 0.01 else f"{lr:.0e}".replace("e-0", "e-")
     return f"{OPTIMISERS[row['optimiser']].title} {rate}"
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A perplexity, or another number, as tables show it."""
-    if math.isnan(value):
-        return "–"
-    if value < 1e5:
-        return signed(value, f".{digits}f")
-    factor, power = f"{value:.0e}".split("e")
-    return f"{factor}e{int(power)}"

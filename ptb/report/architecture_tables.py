@@ -8,14 +8,14 @@ from ptb.models.cells import CELLS
 from ptb.paths import ROOT
 from ptb.report.architecture_runs import (
     best_of_each,
-    diverged,
     ended,
     looked_at,
     named,
-    number,
     stepping,
 )
+from ptb.report.claim import number
 from ptb.report.texts import frame
+from ptb.runs.table import diverged
 from ptb.setting import Setting
 from ptb.studies.architectures import FIFTEEN, PAIR
 

@@ -9,6 +9,7 @@ it stand only where the condition holds:
 What was not measured is NaN; no comparison with NaN holds, so nothing is claimed of it.
 """
 
+import math
 from collections.abc import Iterable
 
 from IPython.display import Markdown
@@ -56,6 +57,16 @@ def bullets(*sentences: str) -> Markdown:
 def paragraph(*sentences: str) -> Markdown:
     """The sentences that stand, one after the other."""
     return Markdown(" ".join(filter(None, sentences)))
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A perplexity, or another number, as tables show it."""
+    if math.isnan(value):
+        return "–"
+    if value < 1e5:
+        return signed(value, f".{digits}f")
+    factor, power = f"{value:.0e}".split("e")
+    return f"{factor}e{int(power)}"
 
 
 def signed(value: float, form: str) -> str:

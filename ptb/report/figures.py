@@ -199,9 +199,13 @@ def breakdown(table: pd.DataFrame, kind: str) -> Figure:
     return figure
 
 
+SHOWN_CHANGE = 50  # percent: a run that failed would squeeze all others into a line
+
+
 def one_factor(found: pd.DataFrame) -> Figure:
     """How far each changed run of `tables.one_factor` is from its recipe's own, with intervals."""
-    changed = found[found["beside"].notna()].iloc[::-1]  # the first on top
+    shown = [contrast is not None and contrast.mean < SHOWN_CHANGE for contrast in found["beside"]]
+    changed = found[shown].iloc[::-1]  # the first on top
     means, lows, highs = (
         np.array([getattr(contrast, end) for contrast in changed["beside"]])
         for end in ("mean", "low", "high")

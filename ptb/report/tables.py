@@ -8,13 +8,13 @@ from ptb.data.corpora import title
 from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.models.cells import CELLS
 from ptb.paths import RECORDS
-from ptb.report.claim import signed
+from ptb.report.claim import number, signed
 from ptb.report.contrast import Contrast
 from ptb.report.display import as_it_is
 from ptb.report.figures import label, schedule
 from ptb.report.text import choice
 from ptb.runs.run import Run
-from ptb.runs.table import find_runs, four_settings, gather
+from ptb.runs.table import diverged, find_runs, four_settings, gather
 from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, bar
 from ptb.studies import ablation
 from ptb.studies.baselines import BASELINES
@@ -154,8 +154,8 @@ def seeds() -> pd.DataFrame:
 def one_factor() -> pd.DataFrame:
     """The published runs that change one choice of a quick recipe, and those recipes' own runs.
 
-    "beside" is the Contrast with the recipe's own run, None for that run itself; "row" that of
-    `gather`.
+    "beside" is the Contrast with the recipe's own run, None for that run itself and for one that
+    diverged; "row" that of `gather`.
     """
     runs = [run for study in ("dropout", "factors") for run in find_runs(RECORDS / study)]
     there = {row["run"].setting: row for _, row in gather(runs).iterrows()}
@@ -166,7 +166,7 @@ def one_factor() -> pd.DataFrame:
             "name": name,
             "row": there[setting],
             "beside": None
-            if setting in BASE.values()
+            if setting in BASE.values() or diverged(there[setting])
             else Contrast(there[BASE[setting.cell]], there[setting]),
         }
         for setting, name in names.items()
@@ -180,8 +180,8 @@ def one_factor_table(found: pd.DataFrame) -> pd.DataFrame:
         {
             "run": one["name"],
             "epochs": f"{one['row']['epochs']}",
-            **{split: f"{one['row'][split]:.2f}" for split in SPLITS},
-            "change on test": str(one["beside"] or "–"),
+            **{split: number(one["row"][split], 2) for split in SPLITS},
+            "change on test": str(one["beside"] or ("diverged" if diverged(one["row"]) else "–")),
             "minutes": minutes(one["row"]["minutes"]),
         }
         for one in found.to_dict("records")

@@ -76,3 +76,9 @@ def _row(run: Run) -> dict:
         "minutes": history["seconds"].max() / 60,
         "tokens_per_second": history["tokens_per_second"].median(),
     }
+
+
+def diverged(row: pd.Series) -> bool:
+    """Whether a run gave up, or ended and was never below guessing among all words alike."""
+    guessed = row["status"] == "finished" and row["valid"] >= row["run"].metrics["types"]
+    return guessed or row["status"] == "diverged"

@@ -13,6 +13,7 @@ from test_table import make_run as make_record
 
 from ptb.recipes import recipe
 from ptb.report import figures, tables
+from ptb.report.contrast import Percent
 from ptb.runs.run import Run
 from ptb.runs.table import four_settings, gather
 from ptb.studies import ablation, baselines
@@ -153,6 +154,12 @@ def test_each_changed_run_stands_beside_its_recipes_own(tmp_path, monkeypatch):
     assert [text.get_text() for text in axes.get_yticklabels()] == ["no clipping"]
     low, high = axes.containers[0].lines[2][0].get_segments()[0][:, 0]
     assert (low, high) == (found["beside"][1].low, found["beside"][1].high)
+    make_run(tmp_path / "factors", "lstm", 0.3, (2e43, 1e43, 2e43), bptt=70)
+    last = tables.one_factor_table(tables.one_factor()).iloc[-1]
+    assert (last["run"], last["valid"], last["change on test"]) == ("longer", "1e43", "diverged")
+    failed = found.iloc[[1]].assign(name="failed", beside=[Percent(550.0, 500.0, 600.0)])
+    (axes,) = figures.one_factor(pd.concat([found, failed])).axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["no clipping"]
 
 
 def test_ngrams_are_those_of_the_record():
