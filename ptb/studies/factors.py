@@ -19,7 +19,7 @@ CHANGES = {  # by what a table calls them; of the LSTM alone, which trains faste
     "no clipping": {"clip": 0.0},
     "state not carried": {"carried": False},
     "no weight decay": {"weight_decay": 0.0},
-    "Zaremba's schedule: 4 epochs at the full rate, then halved": {"schedule": "hold", "hold": 4},
+    "Zaremba's schedule": {"schedule": "hold", "hold": 4},  # then halved each epoch
     "no random offset": {"random_offset": False},
 }
 
