@@ -69,8 +69,8 @@ class _Vocabulary(dict):
             shown = word if len(word) <= 40 else f"{word[:40]}…"
             raise CorpusError(
                 f"{shown!r} is not in the training text, which has no {UNK} for unseen words: "
-                f"put {UNK} in the place of its rare words, with {WITH_UNK} (where each occurs "
-                f"twice, add a line with {UNK})"
+                f"put {UNK} in a line of train.txt or, better, in the place of its rare "
+                f"words, with {WITH_UNK}"
             )
         return self[UNK]
 
