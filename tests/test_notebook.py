@@ -140,7 +140,6 @@ TRAIN = [  # the value, what is allowed, the likeliest intention
     ({"device": "gpu"}, "device = 'gpu' is none of cpu, cuda: did you mean 'cuda'?"),
     ({"device": "cdua"}, "device = 'cdua' is none of cpu, cuda: did you mean 'cuda'?"),
     ({"threads": 0}, "threads = 0 must be a whole number from 1 to 1024"),
-    ({"threads": "0"}, "threads = '0' must be a whole number from 1 to 1024"),
     ({"threads": "2"}, "threads = '2' must be a whole number from 1 to 1024; did you mean 2?"),
     ({"threads": 1.5}, "threads = 1.5 must be a whole number from 1 to 1024; did you mean 2?"),
     ({"threads": True}, "threads = True must be a whole number from 1 to 1024"),
@@ -202,6 +201,13 @@ def test_a_name_that_another_cell_corrects_is_no_parameter_any_more(run_cells):
     execute(first, names)
     execute(second, names)
     assert names["setting"].dropout == 0 and names["dropuot"] == 0
+
+
+def test_without_published_runs_a_folder_is_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr("ptb.notebook.RECORDS", tmp_path)
+    for find in (pu.find_run, pu.find_recurrent_runs):
+        with pytest.raises(PlainError, match="no run is published in .*: name a finished run's"):
+            find(None)
 
 
 def test_after_a_refusal_no_earlier_setting_is_left(run_cells, saved):

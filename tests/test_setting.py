@@ -99,6 +99,14 @@ def test_known_names_pass_and_the_first_unknown_is_named():
         check_names(["cell", "first", "second"])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("epochs", "0"), ("lr", "nan"), ("lr", "1e400"), ("dropout", "25")]
+)
+def test_what_would_be_refused_itself_is_not_suggested(name, value):
+    with pytest.raises(SettingError, match=f"{name} = '{value}' must be [^?]*$"):
+        Setting(**{name: value})
+
+
 EDGES = [("dropout", 0), ("dropout", 0.999), ("epochs", 1), ("lr", 1000), ("seed", 2**31 - 1)]
 
 

@@ -60,26 +60,22 @@ class Release:
                 raise CorpusError(
                     f"{self.variable} names {folder}, which lacks {', '.join(missing)}"
                 )
+            remedy = "; replace it"
         else:
-            folder = DATA / self.folder
+            folder, remedy = (
+                DATA / self.folder,
+                "; replace it, or delete it and it is fetched again",
+            )
             if self._missing(folder):
                 self._fetch(folder)
         for file in self.sha256:
-            self._verify(folder / file)
+            self._verify(folder / file, remedy)
         return folder
 
     def _missing(self, folder: Path) -> list[str]:
         return [file for file in self.sha256 if not os.path.exists(folder / file)]
 
-    def _verify(self, path: Path) -> None:
-        try:
-            self._compare(path)
-        except CorpusError as error:
-            fetched = not os.environ.get(self.variable)
-            again = ", or delete it and it is fetched again" if fetched else ""
-            raise CorpusError(f"{error}; replace it{again}") from None
-
-    def _compare(self, path: Path) -> None:
+    def _verify(self, path: Path, remedy: str = "") -> None:
         try:
             with path.open("rb") as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
@@ -87,7 +83,8 @@ class Release:
             raise CorpusError(f"{path} can't be read: {error.strerror or error}") from None
         if found != (expected := self.sha256[path.name]):
             raise CorpusError(
-                f"{path} is not {self.title}'s: its SHA-256 is {found[:12]}…, not {expected[:12]}…"
+                f"{path} is not {self.title}'s: its SHA-256 is {found[:12]}…, not "
+                f"{expected[:12]}…{remedy}"
             )
 
     def _fetch(self, folder: Path) -> None:
@@ -121,7 +118,7 @@ class Release:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=folder) as scratch:  # a broken archive is not kept
             for path in pooch.retrieve(address, None, "archive", scratch, unpack, progressbar=True):
-                self._compare(Path(path))
+                self._verify(Path(path))
                 Path(path).replace(folder / Path(path).name)
 
 

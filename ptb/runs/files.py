@@ -43,14 +43,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        replace(partial, path)
+        replace_file(partial, path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink()  # what little space there is should be free
         raise unwritable(path, error) from None
 
 
-def replace(partial: Path, path: Path) -> None:
+def replace_file(partial: Path, path: Path) -> None:
     """os.replace; Windows refuses it for as long as another process has the file open."""
     for _ in range(TRIES - 1):
         with suppress(PermissionError):

@@ -29,7 +29,7 @@ from ptb.runs.files import (
     WEIGHTS,
     json_bytes,
     parse_json,
-    replace,
+    replace_file,
     sha256,
     unreadable,
     unwritable,
@@ -249,7 +249,7 @@ class Run:
         path = self.folder / NEXT_WEIGHTS
         if path.exists() and sha256(path) == saved:
             try:
-                replace(path, self.folder / WEIGHTS)
+                replace_file(path, self.folder / WEIGHTS)
             except OSError as error:
                 raise unwritable(self.folder, error) from None
         else:

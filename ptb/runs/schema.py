@@ -27,8 +27,7 @@ def _list(items: dict, **more) -> dict:
 
 TEXT = {"type": "string"}
 POSITIVE = {"type": "number", "minimum": 0, "maximum": 1e300}  # 1e999 reads as infinite
-LARGEST = 2**31  # of a count: beyond what a text can have, within what torch can
-COUNT = {"type": "integer", "minimum": 1, "maximum": LARGEST}
+COUNT = {"type": "integer", "minimum": 1, "maximum": 2**31}  # torch refuses a size beyond sense
 LOSS = {"type": "number", "minimum": -0.001, "maximum": 1e300}  # of a sure word it rounds to −0
 MEASURED = _object(loss=LOSS, perplexity=POSITIVE, tokens=COUNT)
 BINNED = _list(_object(bin=TEXT, loss=LOSS, tokens=COUNT))

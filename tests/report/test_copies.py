@@ -1,11 +1,14 @@
 """report/notebooks: the executed copies that are read have the cells of their sources."""
 
 import re
+from importlib import import_module
+from operator import attrgetter
 
 import nbformat
 import pytest
 
 from ptb.paths import NOTEBOOKS, ROOT
+from ptb.report.display import source
 from ptb.report.publish import READ, _to_read
 
 COPIES = ROOT / "report" / "notebooks"
@@ -29,6 +32,16 @@ def test_links_lead_somewhere_from_the_notebook_and_from_its_copy(name):
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
         assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_code_that_a_copy_shows_is_that_of_today():
+    shown = 0
+    for cell in nbformat.read(COPIES / "cells.ipynb", 4).cells:
+        if named := re.fullmatch(r"pu\.source\((\w+)\.([\w.]+)\)", cell.source):
+            function = attrgetter(named[2])(import_module(f"ptb.models.{named[1]}"))
+            assert cell.outputs[0].data["text/markdown"] == source(function).data, "run make copies"
+            shown += 1
+    assert shown > 10
 
 
 def test_there_is_no_other_copy():
