@@ -36,7 +36,7 @@ from ptb.runs.table import (
     left_out,
 )
 from ptb.setting import FIELDS, Setting, check_number, check_text
-from ptb.studies.architectures import FULL
+from ptb.studies.architectures import FULL, LSTM
 
 set_matplotlib_formats("png", "pdf")
 
@@ -165,7 +165,8 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     if missing := _not_run(largest(table)):
         scale = largest(table)["scale"].iloc[0]
         size = "full size" if scale == 1 else f"scale {scale:g}"
-        whose += f" Not trained at {size}: {', '.join(missing)}."
+        beside = " (which is none of the fifteen)" * (missing[-1] == LSTM)
+        whose += f" Not trained at {size}: {', '.join(missing)}{beside}."
     return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
 
 
