@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from ptb.data.corpus import Corpus
+from ptb.data.corpus import Corpus, windows
 from ptb.models.cells import CELLS
 from ptb.models.matmul import product
 from ptb.models.plain import PlainModel, train_step
@@ -27,7 +27,7 @@ def made_up_words(count: int) -> torch.Tensor:
 def batches(count: int, device: str = "cpu") -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Windows of made-up words."""
     words = made_up_words(count * T * B + 1).to(device)
-    return [tuple(words[i : i + T * B].view(T, B) for i in (n, n + 1)) for n in range(count)]
+    return list(windows(words, B, T))
 
 
 class Plain:

@@ -37,7 +37,7 @@ from ptb.errors import CorpusError
 from ptb.evaluation.perplexity import measure
 from ptb.models.precision import rounds_to_bfloat16, use_precision
 from ptb.paths import ROOT, relative
-from ptb.report.benchmark import BENCHMARK, write_benchmark
+from ptb.report.benchmark import BENCHMARK, read_machines, write_benchmark
 from ptb.report.publish import write_tables
 from ptb.runs.environment import environment
 
@@ -260,6 +260,8 @@ def line(table: str, row: dict) -> str:
 
 def main() -> None:
     quick = bool(os.environ.get("QUICK"))
+    if not quick:
+        read_machines()  # where they can't be read, it is better to know before ten minutes
     rows, found = plan(quick), {}
     print(f"{environment()['processor']}: tokens a second, T = {T}, B = {B}, {V:,} words")
     layout = "{desc} {percentage:3.0f}% |{bar}| about {remaining} left"

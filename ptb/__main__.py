@@ -97,15 +97,17 @@ def trial(options) -> int:
 
 
 # ---------------------------------------------------------------- study, report, publish
+FOR_RUN = ("device", "scheduler", "workers", "scale", "precision", "only")
+
+
 def study(options) -> int:
     """Runs a study, reports it, publishes it, or rebuilds the published report from its records."""
-    if options.workers is None:
-        options.workers = 1 if options.device == "cuda" else _cores()
-    check_number("workers", int, options.workers)
-    if not NOTEBOOKS.is_dir():
-        raise StudyError("a study needs the repository's notebooks: start it in a clone")
     settings = chosen_study(options)
     if options.action != "run":
+        for name in FOR_RUN:
+            if getattr(options, name) is not None:
+                line = f"--{name} is for `study run`: {options.action} takes what the runs have"
+                raise SettingError(line)
         from ptb.report import publish
 
         publish.check_converters()
@@ -118,10 +120,15 @@ def study(options) -> int:
     from ptb.studies.local import LocalPool
     from ptb.studies.named import SECOND_EXERCISE
 
+    device = options.device or "cpu"
+    workers = options.workers
+    if workers is None:
+        workers = 1 if device == "cuda" else _cores()
+    check_number("workers", int, workers)
     local = options.scheduler is None
-    with LocalPool(options.workers) if local else dask_executor(options.scheduler) as executor:
+    with LocalPool(workers) if local else dask_executor(options.scheduler) as executor:
         folder = RUNS / options.study
-        failed = run_study(settings, folder, executor, options.device)
+        failed = run_study(settings, folder, executor, device)
     print("\n".join(["", "failed:", *failed]) if failed else "all runs are done", flush=True)
     if options.study in SECOND_EXERCISE:
         judge([run for run in find_runs(folder) if not faults(run)])
@@ -261,6 +268,10 @@ def site(options) -> int:
     return 0
 
 
+# these read or write what an installed package lacks
+IN_A_CLONE = (study, baselines, copies, student, site)
+
+
 # ---------------------------------------------------------------- the parser
 LAYOUT = {"formatter_class": argparse.RawDescriptionHelpFormatter}  # keeps the examples' lines
 
@@ -316,7 +327,7 @@ def add_study_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "study", nargs="?", default="dropout", help="one of docs/studies.md (default: dropout)"
     )
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
+    parser.add_argument("--device", choices=DEVICES, help="(default: cpu)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="run on this Dask cluster")
     parser.add_argument(
         "--workers", type=int, help="runs at a time (default: the cores; 1 on a GPU)"
@@ -370,6 +381,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = parsed(arguments)
     try:
+        if options.command in IN_A_CLONE and not NOTEBOOKS.is_dir():
+            name = options.command.__name__
+            raise StudyError(f"{name} needs the repository's notebooks and records: use a clone")
         status = options.command(options)
         if sys.stdout:  # None: it is closed
             sys.stdout.flush()

@@ -23,7 +23,7 @@ from ptb.models.cells import CELLS
 from ptb.parameters import check_parameters
 from ptb.paths import RECORDS, RUNS, expanded, from_here, relative
 from ptb.recipes import FOUR, recipe
-from ptb.report.architecture_runs import ended, experiments, largest
+from ptb.report.architecture_runs import best_of_each, experiments, largest
 from ptb.report.display import Surprises, Table, as_it_is, passage, table, watched
 from ptb.runs.files import WEIGHTS
 from ptb.runs.run import Run
@@ -157,7 +157,7 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
             folder, table = RECORDS / "architectures", published
     shown = set() if table.empty else {run.folder.name for run in table["run"]}
     reasons = [line for line in left_out(folder) if line.partition(":")[0] not in shown]
-    if table.empty or ended(table)["valid"].isna().all():
+    if table.empty or best_of_each(table).empty:
         reason = "; ".join(reasons) or "train first: make architectures"
         raise SettingError(f"no finished run of the second exercise in {folder}: {reason}")
     owner = "the published study" if is_published(table) else "your own study"
@@ -167,6 +167,9 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
         size = "full size" if scale == 1 else f"scale {scale:g}"
         beside = " (which is none of the fifteen)" * (missing[-1] == LSTM)
         whose += f" Not trained at {size}: {', '.join(missing)}{beside}."
+    again = [run.folder.name for run in find_runs(folder) if run.setting.experiment in FULL]
+    if again := [name for name in again if name not in shown]:
+        whose += f" Not shown, as another run of the same experiment is: {', '.join(again)}."
     return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
 
 

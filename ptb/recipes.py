@@ -7,7 +7,7 @@ from ptb.setting import Setting, check_choice, check_names, entry
 
 # The exercise's four settings, the longest run first.
 FOUR = (("gru", 0.25), ("lstm", 0.25), ("gru", 0.0), ("lstm", 0.0))
-# The quick recipes: each brings its setting of the exercise under the bar in little time.
+# The quick recipes: each brings its setting of the exercise below its target in little time.
 _PTB = {
     ("lstm", False): {"lr": 25.0, "weight_decay": 1e-5, "epochs": 5},
     ("gru", False): {"lr": 15.0, "weight_decay": 1e-5, "epochs": 5},

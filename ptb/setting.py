@@ -252,7 +252,9 @@ def _meant_number(name: str, kind: type, value) -> str:
         if low < guess < high and (kind is float or guess == int(guess)):
             shown = f"{guess:g}" if kind is float else int(guess)
             return f"; did you mean {shown}?"
-    return f"; did you mean {round(value)}?" if kind is int and low <= round(value) <= high else ""
+    whole = round(value)
+    fits = whole != value and low <= whole and (whole < high or closed and whole == high)
+    return f"; did you mean {whole}?" if kind is int and fits else ""
 
 
 def check_text(name: str, value) -> str:
@@ -279,7 +281,7 @@ def check_names(names: Iterable[str], known: Collection[str] = FIELDS.keys()) ->
             raise SettingError(f"no parameter is called {name!r}: {meant(name, known)}")
 
 
-def bar(setting: Setting) -> int | None:
+def target_of(setting: Setting) -> int | None:
     """The validation perplexity that the exercise asks to get below.
 
     None beyond Penn Treebank, and for the Transformer, of which that exercise knows nothing.

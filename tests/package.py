@@ -63,7 +63,7 @@ def main() -> None:
         pdf = run("-m", "jupyter", "nbconvert", "--to", "pdf", "empty.ipynb")
         check("and says what a PDF needs", "pip install pypandoc_binary typst" in pdf.stderr)
         lines = {
-            folder: "a study needs the repository's notebooks: start it in a clone\n",
+            folder: "study needs the repository's notebooks and records: use a clone\n",
             ROOT: "reports need pypandoc and typst: pip install pypandoc_binary typst\n",
         }
         for place, line in lines.items():

@@ -42,6 +42,32 @@ def test_a_comparison_has_the_ratios_of_its_speeds(throughput, cell):
     assert row["limit_share"] == pytest.approx(ours / limit)
 
 
+def test_made_up_windows_follow_one_another(throughput):
+    (x, y), (following, _) = throughput.batches(2)
+    assert x.shape == y.shape == (3, 2)
+    assert y[:-1].equal(x[1:]) and y[-1].equal(following[0])
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_figures_of_other_machines_are_read_before_ten_minutes_of_measuring(
+    throughput, monkeypatch, tmp_path, content
+):
+    file = tmp_path / "benchmark.json"
+    monkeypatch.setattr(benchmark, "BENCHMARK", file)
+    monkeypatch.setattr(throughput, "plan", lambda quick: [("step", 1, measured.append)])
+    monkeypatch.setattr(throughput, "write_tables", lambda: None)
+    measured = []
+    if content:
+        file.write_text(content)
+        with pytest.raises(json.JSONDecodeError):
+            throughput.main()
+        assert not measured
+    else:
+        monkeypatch.setattr(throughput, "plan", lambda quick: [])
+        throughput.main()
+        assert json.loads(file.read_text())["others"] == []
+
+
 def test_the_other_rows_are_measured(throughput, monkeypatch):
     monkeypatch.setitem(throughput.PENN_TREEBANK.tokens, "train", 1000)
     text = throughput.long_text(3)

@@ -188,6 +188,8 @@ def test_samples_seed_and_temperature_count(run, capsys):
         ("study run drpout", "no study is called 'drpout': did you mean 'dropout'?"),
         ("study run demo --workers 0", "workers = 0 must be a whole number from 1"),
         ("study run demo --only 3.1a", "demo has no experiments: leave out --only 3.1a"),
+        ("study publish architectures --only 3.1a", "--only is for `study run`: publish takes"),
+        ("study report demo --device cpu", "--device is for `study run`: report takes"),
         ("study run architectures --only 3.9", "architectures has no experiment '3.9'"),
         ("adapt mime", "/ has no study 'mime': did you mean 'mine'?"),
         ("sample RUN --temperature -1", "temperature = -1.0 must be a number from 0 to 100"),
@@ -257,11 +259,11 @@ def test_runs_go_side_by_side_on_the_cores_that_one_may_use_and_not_on_a_gpu(mon
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
     asked = []
 
-    def chosen(options):
-        asked.append(options.workers)
-        raise StudyError("no study")
+    def pool(workers):
+        asked.append(workers)
+        raise StudyError("no pool")
 
-    monkeypatch.setattr("ptb.__main__.chosen_study", chosen)
+    monkeypatch.setattr("ptb.studies.local.LocalPool", pool)
     for device in ("cpu", "cuda"):
         main(["study", "run", "demo", "--device", device])
     assert asked == [3, 1]

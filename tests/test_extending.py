@@ -82,6 +82,14 @@ def test_a_new_cell_is_one_entry(mingru, tmp_path):
     assert "mingru" in repr(setting_table(setting))
 
 
+def test_the_formula_of_a_cell_whose_gates_do_not_all_see_the_state(monkeypatch):
+    monkeypatch.setitem(CELLS, "half", Cell("half", 2, 1, ("h",), None))
+    for biases, state in ((1, "1·H·H"), (2, "1·(H·H + H)")):
+        setting = make_setting(cell="half", biases=biases, layers=1)
+        table = model_table(setting, 7).frame
+        assert set(table["agree"]) == {"yes"} and f"2·(H·E + H) + {state}" in set(table["formula"])
+
+
 def test_a_new_cell_is_a_choice_and_has_the_default_recipe(mingru):
     assert recipe("mingru", 0.2) == Setting(cell="mingru", dropout=0.2)
     assert parser().parse_args(["train", "--cell", "mingru"]).cell == "mingru"

@@ -125,10 +125,11 @@ def test_nbconverts_pdf_without_the_extra_says_what_to_install():
     assert done.stderr == "a PDF needs typst: pip install pypandoc_binary typst\n"
 
 
-def test_a_study_elsewhere_than_in_a_clone_is_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize("typed", ["study run demo", "baselines", "copies", "student", "site"])
+def test_what_needs_a_clone_says_so_elsewhere_in_one_line(monkeypatch, capsys, typed):
     monkeypatch.setattr(command_line, "NOTEBOOKS", Path("nowhere"))
-    assert command_line.main(["study", "run", "demo"]) == 1
-    line = "a study needs the repository's notebooks: start it in a clone\n"
+    assert command_line.main(typed.split()) == 1
+    line = f"{typed.split()[0]} needs the repository's notebooks and records: use a clone\n"
     assert capsys.readouterr().err == line
 
 

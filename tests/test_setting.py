@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 from ptb.errors import SettingError
-from ptb.setting import Setting, bar, check_names
+from ptb.setting import Setting, check_names, target_of
 
 NAN, INF = math.nan, math.inf
 TRANSFORMER = {"cell": "transformer", "heads": 8}
@@ -31,6 +31,7 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"lr": -20}, ["lr = -20", "from 0 to 1000", "did you mean 20?"]),
     ({"lr": True}, ["lr = True", "a number from 0 to 1000"]),
     ({"epochs": 2.5}, ["epochs = 2.5", "a whole number from 1 to 1000", "did you mean 2?"]),
+    ({"seed": 2**31}, ["seed = 2147483648", "below 2147483648"]),
     ({"epochs": "4"}, ["epochs = '4'", "a whole number from 1 to 1000"]),
     ({"epochs": 0}, ["epochs = 0", "from 1 to 1000"]),
     ({"epochs": NAN}, ["epochs = nan", "a whole number from 1 to 1000"]),
@@ -174,10 +175,10 @@ def test_every_choice_alone_gives_another_name():
 
 
 def test_bar_of_the_exercise():
-    assert bar(Setting()) == 125
-    assert bar(Setting(dropout=0.1)) == 100
-    assert bar(Setting(corpus="embedded")) is None
-    assert bar(Setting(**TRANSFORMER)) is None
+    assert target_of(Setting()) == 125
+    assert target_of(Setting(dropout=0.1)) == 100
+    assert target_of(Setting(corpus="embedded")) is None
+    assert target_of(Setting(**TRANSFORMER)) is None
 
 
 def test_minus_zero_is_zero():

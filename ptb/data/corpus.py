@@ -39,7 +39,10 @@ class Corpus:
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of the vocabulary and of every split's ids."""
+        """A SHA-256 of the vocabulary and of all splits' ids in a row.
+
+        So it does not tell where one split ends and the next begins.
+        """
         digest = hashlib.sha256("\n".join(self.words).encode())
         for ids in self.splits.values():
             digest.update(ids.numpy())

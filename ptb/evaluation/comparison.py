@@ -74,10 +74,10 @@ def over_seeds(first: Sequence[float], second: Sequence[float]) -> Difference:
 def bootstrap(losses: np.ndarray, tokens: np.ndarray) -> Difference:
     """The mean of losses (n,) a token, with tokens (n,) in each, and its 95% interval.
 
-    A draw takes ⌈n / L⌉ blocks of L = √n neighbours, the last one's neighbour being the first: of
-    Penn Treebank's test text 61 sentences. (Blocks of n^(1/3), a
-    usual choice, have 16: they miss what an article's sentences share.)
-    With fewer than MIN_SENTENCES there is no interval: its ends are NaN.
+    A draw takes ⌈n / L⌉ blocks of L = √n neighbours, the last one's neighbour being the first. Of
+    Penn Treebank's test text a block has 61 sentences; by n^(1/3), a usual choice, it would have
+    16, and miss what an article's sentences share. With fewer than MIN_SENTENCES there is no
+    interval: its ends are NaN.
     """
     mean = losses.sum() / tokens.sum()
     if len(losses) < MIN_SENTENCES:

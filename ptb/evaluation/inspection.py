@@ -166,13 +166,14 @@ def word_gradients(model, ids: Tensor) -> Tensor:
 def next_word(model, ids: Tensor, temperature: float = 1.0, top_k: int | None = None) -> Tensor:
     """The probability of each word after ids (n,): (V,), from the top_k likeliest words alone.
 
-    Temperature 0 puts all on the likeliest word.
+    Temperature 0 puts all on the likeliest word. A Transformer sees its window's last words.
     """
-    logits, _ = model.eval().logits(ids[:, None], model.initial_state(1))
+    seen = ids[-model.window :] if model.window else ids
+    logits, _ = model.eval().logits(seen[:, None], model.initial_state(1))
     scores = logits[-1, 0]
     if top_k is not None:
-        least = scores.topk(min(top_k, len(scores))).values[-1]
-        scores = scores.masked_fill(scores < least, -math.inf)
+        top = scores.topk(min(top_k, len(scores)))
+        scores = torch.full_like(scores, -math.inf).scatter_(0, top.indices, top.values)
     return tempered(scores, temperature)
 
 

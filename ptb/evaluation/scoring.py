@@ -1,6 +1,7 @@
 """What a model makes of given sentences: the loss of each word, and their perplexity."""
 
 import math
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ def score_sentences(model, corpus: Corpus, lines: list[str], independent: bool =
     sentences = [[*line.split(), EOS] for line in lines if line.strip()]
     if not sentences:
         raise CorpusError("there is no word to score: give a sentence, or a line per sentence")
-    texts = sentences if independent else [sum(sentences, [])]
+    texts = sentences if independent else [list(chain.from_iterable(sentences))]
     words = []
     for given in texts:
         ids = encode(corpus, " ".join(given))

@@ -80,7 +80,7 @@ def keep_memory() -> None:
         mallopt(M_TRIM_THRESHOLD, LARGEST_BLOCK)  # alone it would freeze the other at 128 kB
 
 
-@cache
+@cache  # once for each size
 def take_spare_memory(size: int) -> None:
     """Has the process take size bytes at once, which fragments of the heap would take by and by.
 

@@ -12,12 +12,14 @@ from ptb.models.language_model import count_parameters
 from ptb.report.claim import number
 from ptb.runs.run import Run
 from ptb.runs.table import diverged, find_runs, gather
+from ptb.setting import Setting
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
 # Of a study, what older records do not say of a run: the device in full, which takes the place of
 # the one recorded, and a precision of products that was chosen outside the setting.
 NOTES = "notes.csv"
+EXACT = Setting.precision  # float32
 
 
 def experiments(study: Path) -> pd.DataFrame:
@@ -27,10 +29,12 @@ def experiments(study: Path) -> pd.DataFrame:
     epoch and at the end: running (training with dropout, over the epoch), plain (training text
     without dropout, after it) and valid. A run with a history but no metrics has the status
     "stopped" and its best epoch so far. Of an experiment one run of each scale is taken, a finished
-    one where there is one.
+    one where there is one, and of those one in float32.
     """
     table = gather(find_runs(study))
-    table = table[table["experiment"].isin(FULL)] if len(table) else table
+    if len(table):
+        table = table[table["experiment"].isin(FULL)]
+        table = table.sort_values("precision", key=lambda column: column != EXACT, kind="stable")
     table = pd.concat([table, _stopped_runs(study, table)], ignore_index=True)
     if table.empty:
         return table
@@ -97,8 +101,8 @@ def at(table: pd.DataFrame, scale: float) -> pd.DataFrame:
 
 
 def largest(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs that the report is about: those at the largest scale that is there."""
-    return at(table, table.loc[table["valid"].notna(), "scale"].max())
+    """The runs that the report is about: those at the largest scale at which one can be ranked."""
+    return at(table, _ranked(table)["scale"].max())
 
 
 def smaller(table: pd.DataFrame) -> list[pd.DataFrame]:
@@ -112,10 +116,15 @@ def ended(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["status"] != "stopped"]
 
 
+def _ranked(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the fifteen that ended and have a perplexity."""
+    runs = ended(runs)
+    return runs[runs["experiment"].isin(FIFTEEN) & runs["valid"].notna()]
+
+
 def best_of_each(runs: pd.DataFrame) -> pd.DataFrame:
     """Of each architecture of the exercise the run that is best on validation, of those ended."""
-    runs = ended(runs)
-    runs = runs[runs["experiment"].isin(FIFTEEN) & runs["valid"].notna()]
+    runs = _ranked(runs)
     return runs.loc[runs.groupby("cell", sort=False)["valid"].idxmin()]
 
 

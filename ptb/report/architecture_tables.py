@@ -219,10 +219,10 @@ def _steps(value: float | None) -> str:
 def qualities(runs: pd.DataFrame) -> pd.DataFrame:
     """A row per run that has texts: validation perplexity, and how its texts are; numbers.
 
-    loss: of the sampled texts to the run's judge, less that judge's on real text, nats per word,
-    and its standard error over the texts;
-    repetition: of the greedy ones, the share of groups of three words that a text had before;
-    unk: the greedy ones' share of `<unk>`; judge: the experiment that read the texts.
+    loss is that of the sampled texts to the run's judge, less that judge's on real text, in nats
+    per word; error is its standard error over the texts. Of the greedy texts, repetition is the
+    share of groups of three words that a text had before, and unk the share of `<unk>`. judge is
+    the experiment that read the texts.
     """
     rows, columns = [], ["run", "valid", "judge", "loss", "error", "repetition", "unk"]
     for _, row in ended(runs).sort_values("valid").iterrows():

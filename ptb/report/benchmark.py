@@ -18,7 +18,9 @@ BENCHMARK = ROOT / "report" / "benchmark.json"
 
 
 def read_machines() -> list[dict]:
-    """Each machine's figures, those of the one at the top first."""
+    """Each machine's figures, those of the one at the top first; none where there is no file."""
+    if not BENCHMARK.exists():
+        return []
     top = json.loads(BENCHMARK.read_text(encoding="utf-8"))
     return [top, *top["others"]]
 

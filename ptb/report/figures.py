@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from ptb.data.corpus import SPLITS
 from ptb.models.cells import CELLS
 from ptb.report.text import choice
-from ptb.setting import Setting, bar
+from ptb.setting import Setting, target_of
 from ptb.training.optim import OPTIMISERS, SCHEDULES
 
 # In every figure the hue is the cell's, and dashes are dropout: see `colour` and `run_style`.
@@ -74,7 +74,7 @@ def convergence(
         best = history.loc[history["valid"].idxmin()]
         text = f"best epoch: {best['epoch']:.0f}"
         axes.plot(best["epoch"], best["valid"], "o", ms=9, mfc="none", color="black", label=text)
-    if target := bar(setting):
+    if target := target_of(setting):
         axes.axhline(target, ls=":", color="grey", label=f"target for valid: {target}")
     for split, level in (floor or {}).items():
         shade = colour(setting.cell, SPLIT_LIGHTNESS[split])
@@ -223,7 +223,7 @@ TRIAL_CHOICES = {"dropout": "dropout", "weight_decay": "weight decay", "epochs":
 
 
 def trials(table: pd.DataFrame) -> Figure:
-    """Validation perplexity of every trial, over each of the choices that were TRIAL_CHOICES."""
+    """Validation perplexity of every trial, over each of TRIAL_CHOICES."""
     size = {"figsize": (WIDTH, HEIGHT), "sharey": True, "layout": "constrained"}
     figure, axes = plt.subplots(1, len(TRIAL_CHOICES), **size)
     table = table.sort_values(["tied", "cell"], ascending=[True, False])

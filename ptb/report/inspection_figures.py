@@ -131,14 +131,15 @@ def gradient(words: list[str], norms: dict[str, Tensor]) -> Figure:
     return figure
 
 
-def next_words(
-    words: list[str], plain: Tensor, changed: Tensor, context: str, how: str, count: int = 12
-) -> Figure:
+LIKELIEST = 12  # next words that are shown
+
+
+def next_words(words: list[str], plain: Tensor, changed: Tensor, context: str, how: str) -> Figure:
     """The likeliest next words as bars: as the model has them, and after a change; (V,) each.
 
     how says what the change is, as "temperature 0.7".
     """
-    top = plain.topk(min(count, len(plain))).indices
+    top = plain.topk(min(LIKELIEST, len(plain))).indices
     names = [words[i] for i in top.tolist()]
     figure, axes = plt.subplots(figsize=(WIDTH, 0.26 * len(names) + 1.1), layout="constrained")
     places, (dark, *_, light) = np.arange(len(names)), sns.color_palette("Blues", 4)[::-1]

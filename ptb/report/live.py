@@ -25,6 +25,10 @@ _INTO_VIEW = """setTimeout(() => {
     if (panel) panel.style.overflowAnchor = 'none';
     cell?.scrollIntoView();
 }, 500)"""
+AFTER_SPLITS = {  # what is measured of the saved weights then, or written
+    "sliding": "measuring the saved weights again, with a whole window before each word",
+    "texts": "writing texts, and what reports need of the model",
+}
 BAR_EVERY, FIGURE_EVERY = 0.5, 5  # seconds between two drawings; a figure takes a fifth of one
 
 
@@ -89,15 +93,15 @@ class Live:
             self._draw(self.figure)
 
     def measure(self, what: str) -> None:
-        """What is measured next of the saved weights: a split, or "texts", which it writes."""
+        """What is measured next of the saved weights: a split, "sliding" windows, or "texts"."""
         now = time.monotonic()
         if self.measuring:
             split, since = self.measuring
             self.speed = len(self.corpus[split]) / max(now - since, 0.001)
         else:
             print("measuring the saved weights on every token of all splits", flush=True)
-        if what not in self.corpus.splits:
-            self.measuring, text = None, "writing texts, and what reports need of the model"
+        if what in AFTER_SPLITS:
+            self.measuring, text = None, AFTER_SPLITS[what]
         else:
             self.measuring, tokens = (what, now), len(self.corpus[what])
             text = f"measuring the saved weights on {what}: {tokens:,} tokens"

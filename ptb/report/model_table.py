@@ -44,7 +44,8 @@ def _recurrent_rows(model: RecurrentModel, setting: Setting) -> list[dict]:
         formula = f"{cell.gates}·(H·{'E' if n == 1 else 'H'} + H·H + {biases})"
         if cell.recurrent != cell.gates:
             formula = f"{cell.gates}·(H·{'E' if n == 1 else 'H'} + H)"
-            formula += f" + {cell.recurrent}·(H·H + H)" if cell.recurrent else ""
+            state = "(H·H + H)" if setting.biases == 2 else "H·H"
+            formula += f" + {cell.recurrent}·{state}" if cell.recurrent else ""
         count = cell.parameter_count(size, setting.hidden, setting.biases)
         rows.append(_row(f"layer {n}", dict(layer.named_parameters()), formula, count))
     if setting.projected:

@@ -11,7 +11,14 @@ from ptb.report import figures
 from ptb.report.display import Table, table
 from ptb.report.text import choice
 from ptb.runs.run import Run
-from ptb.setting import EXPERIMENT_ONLY, FIELDS, RECURRENT_ONLY, TRANSFORMER_ONLY, Setting, bar
+from ptb.setting import (
+    EXPERIMENT_ONLY,
+    FIELDS,
+    RECURRENT_ONLY,
+    TRANSFORMER_ONLY,
+    Setting,
+    target_of,
+)
 
 
 def setting_table(setting: Setting) -> Table:
@@ -41,8 +48,8 @@ def _applies(name: str, setting: Setting) -> bool:
 
 
 def result(run: Run) -> Table | Markdown:
-    """Perplexities of the saved weights and, where the exercise sets one, the bar."""
-    metrics, level = run.metrics, bar(run.setting)
+    """Perplexities of the saved weights and, where the exercise sets one, the target."""
+    metrics, target = run.metrics, target_of(run.setting)
     if metrics["best_epoch"] is None:
         return Markdown(f"The run diverged ({metrics['reason']}): it has no measured weights.")
     rows = [
@@ -55,9 +62,9 @@ def result(run: Run) -> Table | Markdown:
     ]
     caption = f"{figures.label(run.setting)}: the weights of epoch {metrics['best_epoch']}, "
     caption += "the best on validation."
-    if level:
-        reached = metrics["valid"]["perplexity"] < level
-        caption += f" The exercise asks for a validation perplexity below {level}: "
+    if target:
+        reached = metrics["valid"]["perplexity"] < target
+        caption += f" The exercise asks for a validation perplexity below {target}: "
         caption += "reached." if reached else "not reached."
     if sliding := metrics.get("sliding"):
         for row in rows:

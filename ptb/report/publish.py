@@ -21,10 +21,11 @@ from ptb.report.architecture_tables import results
 from ptb.report.figures import label
 from ptb.report.literature import beyond, published_and_ours
 from ptb.report.tables import markdown, minutes, readme_results, recorded
-from ptb.runs.files import ADAPTED, WEIGHTS, write_atomically
+from ptb.runs.files import ADAPTED, WEIGHTS, write_atomically, write_json
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, read_adapted
 from ptb.setting import Setting
+from ptb.studies.adaptation import measured
 from ptb.studies.named import MAIN, SECOND_EXERCISE, STUDIES, WITH_WEIGHTS
 
 EXPERIMENT_COLUMNS = [
@@ -91,8 +92,9 @@ def publish(study: str) -> Path:
         for file in run.files:
             if study in WITH_WEIGHTS or file.name != WEIGHTS:
                 shutil.copyfile(file, copies / run.folder.name / file.name)
-    if (RUNS / study / ADAPTED).exists():
-        shutil.copyfile(RUNS / study / ADAPTED, copies / ADAPTED)
+    rows = _adapted(study, runs)
+    if rows or (copies / ADAPTED).exists():
+        write_json(copies / ADAPTED, rows)
     if (RECORDS / study).exists():
         (RECORDS / study).rename(old)
     copies.rename(RECORDS / study)
@@ -118,6 +120,24 @@ def _finished(study: str) -> list[Run]:
     return runs
 
 
+def _adapted(study: str, runs: list[Run]) -> list[dict]:
+    """The published rows of adaptation.json, but for those of weights that are replaced, and yours.
+
+    A run is published again by each call; only where its weights differ were other ones measured.
+    """
+    before = {run.folder.name: run.metrics for run in find_runs(RECORDS / study)}
+    other = {
+        run.folder.name
+        for run in runs
+        if before.get(run.folder.name, run.metrics).get("weights_sha256")
+        != run.metrics.get("weights_sha256")
+    }
+    rows = {measured(row): row for row in read_adapted(RECORDS / study)}
+    rows = {(kind, of): row for (kind, of), row in rows.items() if not other & set(of)}
+    rows |= {measured(row): row for row in read_adapted(RUNS / study)}
+    return list(rows.values())
+
+
 def _part(setting: Setting) -> str:
     """What a run is of its study: an experiment, at whatever scale, or that very setting."""
     return setting.experiment or setting.name
@@ -128,7 +148,7 @@ def rebuild(study: str) -> Path:
 
     Of the first exercise the figures too.
     """
-    study = study if study in SECOND_EXERCISE else MAIN
+    study = "architectures" if study in SECOND_EXERCISE else MAIN
     if study == MAIN:
         figures.save_all(recorded(MAIN), ROOT / "figures")
     write_tables()
@@ -179,7 +199,7 @@ def write_tables() -> None:
     """Brings the tables of README.md and docs/ up to the records and the benchmark."""
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         written = with_tables(page.read_text(encoding="utf-8"))
-        page.write_text(written, encoding="utf-8", newline="\n")
+        write_atomically(page, written.encode())
 
 
 def with_tables(page: str) -> str:

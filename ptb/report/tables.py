@@ -15,7 +15,7 @@ from ptb.report.figures import label, schedule
 from ptb.report.text import choice
 from ptb.runs.run import Run
 from ptb.runs.table import diverged, find_runs, four_settings, gather
-from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, bar
+from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, target_of
 from ptb.studies import ablation
 from ptb.studies.baselines import BASELINES
 from ptb.studies.factors import BASE, factors
@@ -68,7 +68,7 @@ def perplexities(table: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for row in table.to_dict("records"):
-        run, target = row["run"], bar(row["run"].setting)
+        run, target = row["run"], target_of(row["run"].setting)
         reached = "yes" if target and row["valid"] < target else "no"
         best = int(row["best_epoch"])  # a float where another run has none
         start = run.history["train"][best - 1]

@@ -18,7 +18,7 @@ from ptb.data.corpora import CORPORA
 from ptb.data.corpus import Corpus
 from ptb.errors import RunError, SettingError, WeightsError
 from ptb.models.language_model import LanguageModel, build, load_weights
-from ptb.paths import RUNS, expanded
+from ptb.paths import RECORDS, RUNS, expanded
 from ptb.runs import checkpoint, weights
 from ptb.runs.environment import environment
 from ptb.runs.files import (
@@ -263,9 +263,10 @@ class Run:
         """
         path = self.folder / WEIGHTS
         if not path.exists():
-            raise WeightsError(
-                f"{path} is missing: copy it again, or delete the folder and train the run again"
-            )
+            remedy = "copy it again, or delete the folder and train the run again"
+            if path.resolve().is_relative_to(RECORDS):
+                remedy = "of most runs no weights are published: train the run yourself"
+            raise WeightsError(f"{path} is missing: {remedy}")
         if expected is None and self.done:
             expected = self.metrics.get("weights_sha256")
         try:

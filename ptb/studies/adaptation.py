@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from ptb.data.corpora import load
@@ -116,9 +117,7 @@ def adapt(runs: list[Run]) -> Iterator[dict]:
         if not model.window:  # a Transformer carries no state: it would see UPDATE_EVERY words
             ways.append(_dynamically)
         for way in ways:
-            row = {"run": run.folder.name} | _recorded(way, model, corpus)
-            print(row, flush=True)
-            yield row
+            yield {"run": run.folder.name} | _recorded(way, model, corpus)
     if len(runs) > 1:
         names = [run.folder.name for run in runs]
         yield {"run": "", "runs": names} | _recorded(_together, models, corpus)
@@ -131,19 +130,22 @@ def adapt_study(study: Path, names: list[str]) -> None:
     take a quarter of an hour. Rows of runs that are no longer there go, and so does a row whose way
     now blows the weights up: JSON has no infinity.
     """
-    runs, there = _with_weights(study, names), {run.folder.name for run in find_runs(study)}
-    rows = {_measured(row): row for row in read_adapted(study)}
-    rows = {(kind, of): row for (kind, of), row in rows.items() if set(of) <= there}
-    for row in adapt(runs):
-        if math.isfinite(row["valid"]) and math.isfinite(row["test"]):
-            rows[_measured(row)] = row
-        else:
-            rows.pop(_measured(row), None)
-        write_json(study / ADAPTED, list(rows.values()))
+    for row in adapt(_with_weights(study, names)):
+        print(f"{row['run'] or 'ensemble'}: {row['kind']}, {row['chosen']}: ", end="")
+        print(f"{row['valid']:.2f} / {row['test']:.2f} ({row['minutes']} minutes)", flush=True)
+        there = {run.folder.name for run in find_runs(study)}
+        with FileLock(study / f".{ADAPTED}.lock"):  # another call may measure other runs of it
+            rows = {measured(old): old for old in read_adapted(study)}
+            rows = {(kind, of): old for (kind, of), old in rows.items() if set(of) <= there}
+            if math.isfinite(row["valid"]) and math.isfinite(row["test"]):
+                rows[measured(row)] = row
+            else:
+                rows.pop(measured(row), None)
+            write_json(study / ADAPTED, list(rows.values()))
 
 
-def _measured(row: dict) -> tuple[str, tuple[str, ...]]:
-    """What a row measures: the kind, and the names of the run or of an ensemble's runs."""
+def measured(row: dict) -> tuple[str, tuple[str, ...]]:
+    """What a row is of: the kind, and the names of the run or of an ensemble's runs."""
     return row["kind"], tuple(sorted(row.get("runs", [row["run"]])))
 
 

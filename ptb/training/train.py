@@ -130,6 +130,7 @@ def _measure(trainer: Trainer, run: Run, on_measure: Callable) -> dict:
     measured["test"] = summary(test)
     sliding = {}
     if model.window:  # of the training split it would take as long as its training
+        on_measure("sliding")
         sliding = {s: summary(sliding_losses(model, trainer.splits[s])) for s in HELD_OUT}
     found = measured | {f"{split}, sliding": summed for split, summed in sliding.items()}
     perplexities = {name: summed["perplexity"] for name, summed in found.items()}

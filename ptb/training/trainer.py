@@ -35,7 +35,10 @@ LARGEST_LOSS = math.log(sys.float_info.max)  # a mean loss beyond it has no fini
 
 
 def _values(parameter: Tensor) -> Tensor:
-    """The parameter's gradient; of a sparse one, that of the rows that occurred."""
+    """The gradient; of a sparse one, which is coalesced, the values of the rows that occurred.
+
+    What is changed in it in place is changed in the gradient that the optimiser sees.
+    """
     if parameter.grad.is_sparse:
         parameter.grad = parameter.grad.coalesce()
         return parameter.grad.values()
@@ -73,7 +76,7 @@ class Trainer:
         self.text = corpus.fingerprint
         self.saved = None  # the SHA-256 of the best weights' file
         table = 4 * setting.bptt * setting.batch_size * len(corpus.words)  # of logits, in bytes
-        self.spare = 4 * table
+        self.spare = 4 * table  # ample: measured, the heap's fragments took one more at odd times
         self._capture()
 
     def _seed(self, epoch: int) -> None:

@@ -140,6 +140,21 @@ def test_the_next_words_distribution_sharpens_and_is_cut(make_model):
     )
 
 
+def test_of_equally_likely_next_words_the_top_k_are_no_more_than_k(make_model):
+    model, ids = make_model("gru"), torch.tensor([0, 1, 3])
+    with torch.no_grad():
+        model.output.weight.zero_()
+        model.output.bias.zero_()
+    assert sorted(inspection.next_word(model, ids, top_k=2).tolist())[-3:] == [0, 0.5, 0.5]
+
+
+def test_a_transformers_next_word_depends_on_its_window_alone(make_model):
+    model = make_model("transformer", **TRANSFORMER)
+    ids = torch.arange(3 * model.window) % WORDS
+    last = ids[-model.window :]
+    torch.testing.assert_close(inspection.next_word(model, ids), inspection.next_word(model, last))
+
+
 def test_attention_weights_times_values_are_the_modules_output(make_model):
     model, ids = make_model("transformer", **TRANSFORMER), torch.tensor([0, 1, 3, 4, 2])
     attention, x = model.layers[0].attention, torch.randn(5, 3, 6)

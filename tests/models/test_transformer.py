@@ -428,5 +428,11 @@ def test_result_and_evaluation_show_both(trained, tiny_corpus):
     assert list(measured["equal"]) == ["yes"] * 5
 
 
+def test_the_sliding_evaluation_is_announced(tiny_corpus, tmp_path):
+    said = []
+    train(small(epochs=1), tiny_corpus, tmp_path, on_measure=said.append)
+    assert said == ["test", "valid", "train", "sliding", "texts"]
+
+
 def test_recurrent_runs_record_no_sliding_evaluation(tiny_corpus, tiny_setting, tmp_path):
     assert "sliding" not in train(tiny_setting(epochs=1), tiny_corpus, tmp_path)

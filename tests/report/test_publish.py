@@ -1,5 +1,6 @@
 """Publishing: what is copied of which study, what is refused, where the reports go."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ from ptb.errors import StudyError
 from ptb.recipes import recipe
 from ptb.report import publish as publishing
 from ptb.report.publish import publish, rebuild, report
+from ptb.runs.environment import environment
 from ptb.runs.files import ADAPTED, JUDGED, PUBLISHED
 from ptb.runs.run import Run
 from ptb.setting import Setting
@@ -73,11 +75,36 @@ def test_publishing_copies_the_records_and_of_two_studies_the_weights(
 ):
     monkeypatch.setitem(STUDIES, name, [TINY])
     finish(TINY, places / "runs" / name)
-    (places / "runs" / name / ADAPTED).write_text("[]")
     publish(name)
-    assert (places / "records" / name / ADAPTED).read_text() == "[]"
     published = {p.name for p in (places / "records" / name / TINY.name).iterdir()}
     assert published == {*PUBLISHED, JUDGED} - left
+
+
+def test_rows_of_adapted_models_go_with_the_weights_that_they_are_of(places, monkeypatch):
+    names = TINY.name, replace(TINY, seed=2).name
+    monkeypatch.setitem(STUDIES, "beyond", [TINY, replace(TINY, seed=2)])
+    for setting in STUDIES["beyond"]:
+        finish(setting, places / "runs" / "beyond")
+    adapted = places / "runs" / "beyond" / ADAPTED
+    rows = [adapted_row(name, 80.0) for name in names]
+    adapted.write_text(json.dumps(rows))
+    publish("beyond")
+    mine = adapted_row(names[0], 79.0)
+    adapted.write_text(json.dumps([mine]))
+    publish("beyond")  # the other's row stays
+    published = places / "records" / "beyond" / ADAPTED
+    assert json.loads(published.read_text()) == [mine, rows[1]]
+    metrics = places / "runs" / "beyond" / names[1] / "metrics.json"
+    again = json.loads(metrics.read_text()) | {"weights_sha256": "ab" * 32}
+    metrics.write_text(json.dumps(again))
+    monkeypatch.setattr(publishing, "faults", lambda run: None)
+    publish("beyond")  # other weights: what was measured of the first ones goes
+    assert json.loads(published.read_text()) == [mine]
+
+
+def adapted_row(name, perplexity):
+    row = {"run": name, "kind": "temperature", "chosen": "1", "minutes": 0.1}
+    return row | {"valid": perplexity, "test": perplexity, "environment": environment()}
 
 
 def test_damaged_records_are_named_and_what_was_published_stays(places, monkeypatch):
@@ -173,7 +200,10 @@ def test_publishing_takes_any_scale_and_no_weights(places):
     assert files == {*PUBLISHED, JUDGED} - {"weights.safetensors"}
 
 
-def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(tmp_path, monkeypatch):
+@pytest.mark.parametrize("study", ["architectures", "demo-architectures"])
+def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(
+    tmp_path, monkeypatch, study
+):
     asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
 
     def report(*arguments):
@@ -191,7 +221,7 @@ def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(tmp_path,
     for page in pages:
         page.parent.mkdir(exist_ok=True)
         page.write_text("old")
-    rebuild("architectures")
+    rebuild(study)
     records = publishing.RECORDS / "architectures"
     assert asked == [(records, "architectures.ipynb")]
     assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"

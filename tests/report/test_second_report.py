@@ -156,6 +156,29 @@ def test_a_named_study_says_what_is_missing_and_left_out(places):
     assert "texts.json is damaged" in unescape(whose)
 
 
+def test_of_two_runs_of_an_experiment_the_one_in_float32_is_shown_and_the_other_named(places):
+    rounded = replace(FULL["3.2a"], precision="tf32")
+    for setting, valid in ((FULL["3.2a"], 108.0), (rounded, 107.0)):
+        make_experiment(places / "runs" / "architectures", setting, valid)
+    table, whose = pu.choose_experiments("architectures")
+    assert list(table["valid"]) == [108.0]
+    assert f"Not shown, as another run of the same experiment is: {rounded.name}." in whose
+
+
+def test_a_scale_of_which_no_run_ended_is_not_what_the_report_is_about(places):
+    fill(places / "runs", ["3.1a", "3.2a"], 0.25)
+    make_stopped(places / "runs" / "architectures", FULL["3.2a"], 160.0)
+    assert "0.25" in said(places / "runs" / "architectures")
+    _, whose = pu.choose_experiments("architectures")
+    assert "Not trained at scale 0.25" in whose
+
+
+def test_an_lstm_alone_is_no_study_of_the_exercise(places):
+    fill(places / "runs", ["LSTM"])
+    with pytest.raises(SettingError, match="no finished run of the second exercise"):
+        pu.choose_experiments("architectures")
+
+
 def test_a_stopped_run_is_shown_and_not_left_out(places):
     fill(places / "runs", ["3.1a"])
     make_stopped(places / "runs" / "architectures", FULL["3.1b"], 160.0)

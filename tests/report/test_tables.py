@@ -89,7 +89,7 @@ def test_the_gap_is_of_the_whole_training_split_and_its_start_stands_beside_it(t
 
 
 def test_a_corpus_without_a_target_has_a_dash(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "bar", lambda setting: None)
+    monkeypatch.setattr(tables, "target_of", lambda setting: None)
     assert set(tables.perplexities(make_table(tmp_path))["target"]) == {"–"}
 
 

@@ -416,9 +416,13 @@ def test_truncated_weights_are_refused(weighed, size):
     assert "weights.safetensors is truncated" in refusal(WeightsError, weighed.read_weights)
 
 
-def test_missing_weights_are_refused(weighed):
+def test_missing_weights_are_refused(weighed, monkeypatch):
     (weighed.folder / "weights.safetensors").unlink()
-    assert "weights.safetensors is missing" in refusal(WeightsError, weighed.read_weights)
+    refused = refusal(WeightsError, weighed.read_weights)
+    assert "weights.safetensors is missing: copy it again, or delete the folder" in refused
+    monkeypatch.setattr("ptb.runs.run.RECORDS", weighed.folder.parent)  # a published run
+    refused = refusal(WeightsError, weighed.read_weights)
+    assert "missing: of most runs no weights are published: train the run yourself" in refused
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"words": "no list"}, {"words": "3"}])

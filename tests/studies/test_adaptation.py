@@ -11,10 +11,11 @@ from test_language_model import plain_copy, plain_loss
 from ptb.__main__ import main
 from ptb.evaluation.perplexity import perplexity, token_losses
 from ptb.models.language_model import build
+from ptb.runs.environment import environment
 from ptb.runs.run import Run, load_model
 from ptb.setting import Setting
 from ptb.studies import adaptation
-from ptb.studies.adaptation import PART, TEMPERATURES, dynamic_perplexity, ensemble, heated
+from ptb.studies.adaptation import TEMPERATURES, adapt_study, dynamic_perplexity, ensemble, heated
 from ptb.training.train import train
 
 
@@ -80,6 +81,7 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     # a test text of the likeliest word alone asks for another temperature than validation does
     tiny_corpus.splits["test"] = torch.zeros(80, dtype=torch.int32)
     monkeypatch.setattr(adaptation, "load", lambda name: tiny_corpus)
+    monkeypatch.setattr(adaptation, "PART", 30)  # shorter than the split
     read, dynamic = [], adaptation.dynamic_perplexity
 
     def watched(model, ids, lr, decay):
@@ -103,7 +105,7 @@ def test_a_study_is_measured_and_what_is_chosen_is_chosen_on_validation(
     best = min(valid, key=valid.get)
     assert (rows[0]["chosen"], rows[0]["valid"]) == (f"{best:g}", valid[best])
     assert min(test, key=test.get) != best
-    assert all(torch.equal(ids, tiny_corpus["valid"][:PART]) for ids in read[: len(read) // 2 - 2])
+    assert all(torch.equal(ids, tiny_corpus["valid"][:30]) for ids in read[: len(read) // 2 - 2])
     before = rows
     assert main(["adapt", "study", settings[1].name]) == 0  # that run alone
     rows = json.loads((tmp_path / "study" / "adaptation.json").read_text())
@@ -133,6 +135,25 @@ def test_what_is_measured_is_kept_when_the_rest_is_stopped(tmp_path, tiny_corpus
     assert main(["adapt", "study"]) == 1
     (row,) = json.loads((tmp_path / "study" / "adaptation.json").read_text())
     assert (row["run"], row["kind"]) == (setting.name, "temperature")
+
+
+def test_what_another_call_measures_meanwhile_is_kept(tmp_path, tiny_corpus, monkeypatch):
+    settings = [Setting("gru", embedding=4, hidden=4, epochs=1, seed=n) for n in (1, 2)]
+    for setting in settings:
+        train(setting, tiny_corpus, tmp_path / setting.name)
+    one, other = ([setting.name] for setting in settings)
+
+    def measured(runs):
+        (name,) = (run.folder.name for run in runs)
+        if name == one[0]:  # while this one is measured
+            adapt_study(tmp_path, other)
+        row = {"run": name, "kind": "temperature", "chosen": "1", "valid": 9.0, "test": 9.0}
+        yield row | {"minutes": 0.1, "environment": environment()}
+
+    monkeypatch.setattr(adaptation, "adapt", measured)
+    adapt_study(tmp_path, one)
+    rows = json.loads((tmp_path / "adaptation.json").read_text())
+    assert sorted(row["run"] for row in rows) == sorted(one + other)
 
 
 def test_a_way_that_blows_the_weights_up_leaves_the_other_rows(tmp_path, tiny_corpus, monkeypatch):
