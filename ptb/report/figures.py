@@ -38,8 +38,12 @@ def label(setting: Setting) -> str:
 
 def schedule(setting: Setting) -> str:
     """The learning rate over the run, in words."""
-    optimiser, falls = OPTIMISERS[setting.optimiser], SCHEDULES[setting.schedule].words(setting)
-    return f"{optimiser.title}, learning rate {choice(setting.lr)} {falls}"
+    optimiser = OPTIMISERS[setting.optimiser].title
+    return f"{optimiser}, learning rate {choice(setting.lr)} {_falls(setting)}"
+
+
+def _falls(setting: Setting) -> str:
+    return SCHEDULES[setting.schedule].words(setting)
 
 
 def colour(cell: str, lightness: float | None = None) -> tuple[float, float, float]:
@@ -127,9 +131,9 @@ def overview(table: pd.DataFrame) -> Figure:
     limits = common_limits(table)
     for run, place in zip(table["run"], axes.flat, strict=False):
         convergence(run.setting, run.history, run.metrics.get("floor"), place, limits)
-        place.set_title(
-            f"{label(run.setting)}\nlearning rate {choice(run.setting.lr)} at the start"
-        )
+        rate, falls = f"learning rate {choice(run.setting.lr)}", _falls(run.setting)
+        rate = f"{falls} {rate}" if falls == "constant" else f"{rate} at the start"
+        place.set_title(f"{label(run.setting)}\n{rate}")
         lines = [line for line in place.get_lines() if line.get_label() not in SPLITS]
         place.legend(handles=[line for line in lines if line.get_label()[0] != "_"])
     for place in axes.flat[len(table) :]:

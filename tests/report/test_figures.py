@@ -1,5 +1,8 @@
 """Figures show what the records hold."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -103,6 +106,17 @@ def test_convergence_plots_are_compared_on_axes_of_one_range(tmp_path):
     assert low < min(map(min, values)) and max(map(max, values)) < high
     shown = [tick for tick in axes[0].get_yticks() if low < tick < high]
     assert sum(tick < 100 for tick in shown) >= 2
+
+
+def test_an_overview_says_which_rate_stays_as_it_is(tmp_path):
+    run = make_table(tmp_path)["run"][0]
+    held = replace(run.setting, schedule="hold", decay=1.0)
+    runs = [
+        SimpleNamespace(setting=s, history=run.history, metrics={}) for s in (run.setting, held)
+    ]
+    titles = [place.get_title() for place in figures.overview(pd.DataFrame({"run": runs})).axes]
+    rate = f"learning rate {run.setting.lr:g}"
+    assert [rate + " at the start" in titles[0], "constant " + rate in titles[1]] == [True, True]
 
 
 def test_save_all_writes_each_figure_twice(tmp_path):
