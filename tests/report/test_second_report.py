@@ -14,6 +14,7 @@ from ptb import notebook
 from ptb.data.corpus import Corpus
 from ptb.data.synthetic import embedded
 from ptb.errors import SettingError
+from ptb.report.architecture_runs import largest, smaller
 from ptb.report.publish import make_pdf
 from ptb.report.texts import shortened
 from ptb.runs.run import Run
@@ -168,9 +169,9 @@ def test_of_two_runs_of_an_experiment_the_one_in_float32_is_shown_and_the_other_
 def test_a_scale_of_which_no_run_ended_is_not_what_the_report_is_about(places):
     fill(places / "runs", ["3.1a", "3.2a"], 0.25)
     make_stopped(places / "runs" / "architectures", FULL["3.2a"], 160.0)
-    assert "0.25" in said(places / "runs" / "architectures")
-    _, whose = pu.choose_experiments("architectures")
-    assert "Not trained at scale 0.25" in whose
+    table, whose = pu.choose_experiments("architectures")
+    assert set(largest(table)["scale"]) == {0.25} and "Not trained at scale 0.25" in whose
+    assert [set(runs["scale"]) for runs in smaller(table)] == [{1}]
 
 
 def test_an_lstm_alone_is_no_study_of_the_exercise(places):
