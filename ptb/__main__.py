@@ -268,8 +268,8 @@ def site(options) -> int:
     return 0
 
 
-# these read or write what an installed package lacks
-IN_A_CLONE = (study, baselines, copies, student, site)
+# These read or write what an installed package lacks.
+IN_A_CLONE = (trial, study, baselines, copies, student, site)
 
 
 # ---------------------------------------------------------------- the parser

@@ -165,10 +165,10 @@ def choose_experiments(study: str | None) -> tuple[pd.DataFrame, str]:
     if missing := _not_run(largest(table)):
         scale = largest(table)["scale"].iloc[0]
         size = "full size" if scale == 1 else f"scale {scale:g}"
-        beside = " (which is none of the fifteen)" * (missing[-1] == LSTM)
-        whose += f" Not trained at {size}: {', '.join(missing)}{beside}."
-    again = [run.folder.name for run in find_runs(folder) if run.setting.experiment in FULL]
-    if again := [name for name in again if name not in shown]:
+        aside = " (which is none of the fifteen)" if missing[-1] == LSTM else ""
+        whose += f" Not trained at {size}: {', '.join(missing)}{aside}."
+    others = [run for run in find_runs(folder) if run.folder.name not in shown and not faults(run)]
+    if again := [run.folder.name for run in others if run.setting.experiment in FULL]:
         whose += f" Not shown, as another run of the same experiment is: {', '.join(again)}."
     return table, whose + (f" Left out: {as_it_is('; '.join(reasons))}." if reasons else "")
 

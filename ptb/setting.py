@@ -228,9 +228,14 @@ def check_number(name: str, kind: type, value):
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SettingError(f"{name} = {value!r} must be {allowed}{_meant_other(name, kind, value)}")
     whole = kind is float or value % 1 == 0  # not so for nan and inf
-    if not whole or not (low <= value < high or closed and value == high):
+    if not whole or not _in_range(name, value):
         raise SettingError(f"{name} = {value} must be {allowed}{_meant_number(name, kind, value)}")
     return kind(value) + 0  # −0.0 is 0
+
+
+def _in_range(name: str, value: float) -> bool:
+    low, high, closed = RANGES[name]
+    return low <= value < high or closed and value == high
 
 
 def _meant_other(name: str, kind: type, value) -> str:
@@ -247,14 +252,14 @@ def _meant_other(name: str, kind: type, value) -> str:
 def _meant_number(name: str, kind: type, value) -> str:
     if not abs(value) < 2**53:  # nan and inf too
         return ""
-    low, high, closed = RANGES[name]
+    low, high, _ = RANGES[name]
     for guess in (-value, value / 10, value / 100):
         if low < guess < high and (kind is float or guess == int(guess)):
             shown = f"{guess:g}" if kind is float else int(guess)
             return f"; did you mean {shown}?"
     whole = round(value)
-    fits = whole != value and low <= whole and (whole < high or closed and whole == high)
-    return f"; did you mean {whole}?" if kind is int and fits else ""
+    fits = kind is int and whole != value and _in_range(name, whole)
+    return f"; did you mean {whole}?" if fits else ""
 
 
 def check_text(name: str, value) -> str:

@@ -125,7 +125,9 @@ def test_nbconverts_pdf_without_the_extra_says_what_to_install():
     assert done.stderr == "a PDF needs typst: pip install pypandoc_binary typst\n"
 
 
-@pytest.mark.parametrize("typed", ["study run demo", "baselines", "copies", "student", "site"])
+@pytest.mark.parametrize(
+    "typed", ["trial", "study run demo", "baselines", "copies", "student", "site"]
+)
 def test_what_needs_a_clone_says_so_elsewhere_in_one_line(monkeypatch, capsys, typed):
     monkeypatch.setattr(command_line, "NOTEBOOKS", Path("nowhere"))
     assert command_line.main(typed.split()) == 1

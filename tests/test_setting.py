@@ -31,7 +31,6 @@ REFUSED = [  # what is chosen, and what the line must say: the value, what is al
     ({"lr": -20}, ["lr = -20", "from 0 to 1000", "did you mean 20?"]),
     ({"lr": True}, ["lr = True", "a number from 0 to 1000"]),
     ({"epochs": 2.5}, ["epochs = 2.5", "a whole number from 1 to 1000", "did you mean 2?"]),
-    ({"seed": 2**31}, ["seed = 2147483648", "below 2147483648"]),
     ({"epochs": "4"}, ["epochs = '4'", "a whole number from 1 to 1000"]),
     ({"epochs": 0}, ["epochs = 0", "from 1 to 1000"]),
     ({"epochs": NAN}, ["epochs = nan", "a whole number from 1 to 1000"]),
@@ -101,10 +100,11 @@ def test_known_names_pass_and_the_first_unknown_is_named():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("epochs", "0"), ("lr", "nan"), ("lr", "1e400"), ("dropout", "25")]
+    ("name", "value"),
+    [("epochs", "0"), ("lr", "nan"), ("lr", "1e400"), ("dropout", "25"), ("seed", 2**31)],
 )
 def test_what_would_be_refused_itself_is_not_suggested(name, value):
-    with pytest.raises(SettingError, match=f"{name} = '{value}' must be [^?]*$"):
+    with pytest.raises(SettingError, match=f"{name} = {value!r} must be [^?]*$"):
         Setting(**{name: value})
 
 
@@ -174,7 +174,7 @@ def test_every_choice_alone_gives_another_name():
     assert len({setting.name for setting in settings}) == len(settings)
 
 
-def test_bar_of_the_exercise():
+def test_the_target_of_the_exercise():
     assert target_of(Setting()) == 125
     assert target_of(Setting(dropout=0.1)) == 100
     assert target_of(Setting(corpus="embedded")) is None

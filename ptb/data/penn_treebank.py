@@ -62,10 +62,8 @@ class Release:
                 )
             remedy = "; replace it"
         else:
-            folder, remedy = (
-                DATA / self.folder,
-                "; replace it, or delete it and it is fetched again",
-            )
+            folder = DATA / self.folder
+            remedy = "; replace it, or delete it and it is fetched again"
             if self._missing(folder):
                 self._fetch(folder)
         for file in self.sha256:

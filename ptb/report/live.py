@@ -25,7 +25,7 @@ _INTO_VIEW = """setTimeout(() => {
     if (panel) panel.style.overflowAnchor = 'none';
     cell?.scrollIntoView();
 }, 500)"""
-AFTER_SPLITS = {  # what is measured of the saved weights then, or written
+AFTER_SPLITS = {  # what comes of the saved weights once every split is measured
     "sliding": "measuring the saved weights again, with a whole window before each word",
     "texts": "writing texts, and what reports need of the model",
 }
@@ -50,7 +50,7 @@ class Live:
         self.began = None  # this sitting's first step: when, and the part of the run done by then
         self.epoch_began = None  # the epoch, when its first step ended, and the part done by then
         self.speed = None  # tokens a second of the last split that was measured
-        self.measuring = None  # the split that is being measured, and since when
+        self.measuring = None  # what is being measured, and since when
         self.watched = watched()
         self.view = display(Javascript(_INTO_VIEW), display_id=True) if self.watched else None
         self.bar = display(HTML(""), display_id=True) if self.watched else None
@@ -95,15 +95,16 @@ class Live:
     def measure(self, what: str) -> None:
         """What is measured next of the saved weights: a split, "sliding" windows, or "texts"."""
         now = time.monotonic()
-        if self.measuring:
-            split, since = self.measuring
-            self.speed = len(self.corpus[split]) / max(now - since, 0.001)
-        else:
+        before, since = self.measuring or (None, now)
+        if before is None:
             print("measuring the saved weights on every token of all splits", flush=True)
+        elif before in self.corpus.splits:
+            self.speed = len(self.corpus[before]) / max(now - since, 0.001)
+        self.measuring = what, now
         if what in AFTER_SPLITS:
-            self.measuring, text = None, AFTER_SPLITS[what]
+            text = AFTER_SPLITS[what]
         else:
-            self.measuring, tokens = (what, now), len(self.corpus[what])
+            tokens = len(self.corpus[what])
             text = f"measuring the saved weights on {what}: {tokens:,} tokens"
             text += f", {duration(tokens / self.speed)}" if self.speed else ""
         if self.watched:

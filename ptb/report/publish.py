@@ -121,20 +121,15 @@ def _finished(study: str) -> list[Run]:
 
 
 def _adapted(study: str, runs: list[Run]) -> list[dict]:
-    """The published rows of adaptation.json, but for those of weights that are replaced, and yours.
-
-    A run is published again by each call; only where its weights differ were other ones measured.
-    """
-    before = {run.folder.name: run.metrics for run in find_runs(RECORDS / study)}
-    other = {
-        run.folder.name
-        for run in runs
-        if before.get(run.folder.name, run.metrics).get("weights_sha256")
-        != run.metrics.get("weights_sha256")
+    """The rows of adaptation.json: yours, and those published of weights that are not replaced."""
+    mine = {run.folder.name: run.metrics.get("weights_sha256") for run in runs}
+    replaced = {
+        old.folder.name
+        for old in find_runs(RECORDS / study)
+        if old.folder.name in mine and mine[old.folder.name] != old.metrics.get("weights_sha256")
     }
-    rows = {measured(row): row for row in read_adapted(RECORDS / study)}
-    rows = {(kind, of): row for (kind, of), row in rows.items() if not other & set(of)}
-    rows |= {measured(row): row for row in read_adapted(RUNS / study)}
+    kept = [row for row in read_adapted(RECORDS / study) if not replaced & set(measured(row)[1])]
+    rows = {measured(row): row for row in [*kept, *read_adapted(RUNS / study)]}
     return list(rows.values())
 
 

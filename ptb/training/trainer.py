@@ -76,7 +76,7 @@ class Trainer:
         self.text = corpus.fingerprint
         self.saved = None  # the SHA-256 of the best weights' file
         table = 4 * setting.bptt * setting.batch_size * len(corpus.words)  # of logits, in bytes
-        self.spare = 4 * table  # ample: measured, the heap's fragments took one more at odd times
+        self.spare = 4 * table  # ample: the heap's fragments were seen to take one more
         self._capture()
 
     def _seed(self, epoch: int) -> None:

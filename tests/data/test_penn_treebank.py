@@ -37,6 +37,12 @@ def test_penn_treebank_has_a_sentence_end_for_each_line(penn, ptb_folder):
         assert penn.text(ids[: len(lines[0].split()) + 1].tolist()) == lines[0].strip() + " <eos>"
 
 
+def test_the_nine_commonest_types_are_those_that_the_report_names(penn):
+    counts = torch.bincount(penn["train"])
+    assert (counts >= 10_000).sum() == 9  # the last group of its figure
+    assert set(penn.words[:9]) == {"the", "of", "to", "a", "in", "and", "N", "<unk>", "<eos>"}
+
+
 def test_vocabulary_is_ordered_by_frequency_in_training(penn):
     counts = torch.bincount(penn["train"], minlength=10_000)
     assert (counts[1:] <= counts[:-1]).all()

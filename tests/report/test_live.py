@@ -75,8 +75,9 @@ def test_the_last_measurement_is_announced_with_its_time(watched, clock, capsys)
     seconds = duration(ids["train"] / (ids["valid"] / 4))
     said = f"measuring the saved weights on train: {ids['train']:,} tokens, {seconds}"
     assert watched.bar.shown[-1].endswith(said)
-    watched.measure("texts")
-    assert "writing texts" in watched.bar.shown[-1]
+    for what, said in (("sliding", "a whole window before each"), ("texts", "writing texts")):
+        watched.measure(what)
+        assert said in watched.bar.shown[-1]
     out = capsys.readouterr().out
     assert out == "measuring the saved weights on every token of all splits\n"
 

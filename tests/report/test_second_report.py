@@ -154,7 +154,10 @@ def test_a_named_study_says_what_is_missing_and_left_out(places):
     table, whose = pu.choose_experiments("architectures")
     assert list(table["experiment"]) == ["3.1a"]
     assert "Not trained at full size: 3.1b, 3.1c" in whose
-    assert "texts.json is damaged" in unescape(whose)
+    assert "texts.json is damaged" in unescape(whose) and "Not shown" not in whose
+    (bad / "setting.json").write_text("[")
+    _, whose = pu.choose_experiments("architectures")
+    assert "setting.json is damaged" in unescape(whose) and "Not shown" not in whose
 
 
 def test_of_two_runs_of_an_experiment_the_one_in_float32_is_shown_and_the_other_named(places):
