@@ -4,9 +4,9 @@ torch's CPU build multiplies float32 matrices with MKL, which makes no use of AV
 that are not Intel's; the oneDNN that the same build carries does (twice as fast as MKL on an AMD
 EPYC with AVX-512, but slower than MKL on an Intel Xeon, and by a tenth to a third on an AMD EPYC
 with AVX2 alone). The products below take oneDNN where MKL would be held back. Both are exact
-float32, unless `ptb.models.precision` asks torch for less: what is oneDNN's here would not be
-rounded then, and all products are torch's, which takes oneDNN for them by itself. None is
-differentiable.
+float32, unless `ptb.models.precision` asks for less. With AMX, or on a GPU, torch then rounds what
+goes into its own products; with AVX512-BF16 alone it would not, and the entries are turned into
+bfloat16 here. None is differentiable.
 
 Shapes: a (M, K), b (K, N), bias (N,); fastest where a and b are contiguous.
 """
@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from ptb.models.precision import TORCHS, torch_rounds_to_bfloat16
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -41,13 +43,25 @@ ONEDNN = (
 )
 
 
+def _asked_for(precision: str, a: Tensor) -> bool:
+    told = torch.get_float32_matmul_precision() == TORCHS[precision]
+    return told and a.dtype == torch.float32 and a.device.type == "cpu"
+
+
 def _by_onednn(a: Tensor) -> bool:
-    exact = torch.get_float32_matmul_precision() == "highest"
-    return ONEDNN and exact and a.dtype == torch.float32 and a.device.type == "cpu"
+    return ONEDNN and _asked_for("float32", a)
+
+
+def _by_casting(a: Tensor) -> bool:
+    return _asked_for("bfloat16", a) and not torch_rounds_to_bfloat16()
 
 
 def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
     """a @ b + bias, in out where it is given."""
+    if _by_casting(a):  # torch sums in float32, but has no such product whose result is float32
+        found = torch.mm(a.bfloat16(), b.bfloat16())
+        found = found.float() if out is None else out.copy_(found)
+        return found if bias is None else found.add_(bias)
     if _by_onednn(a):
         found = torch.ops.mkldnn._linear_pointwise.default(a, b.T, bias, "none", [], "")
         return found if out is None else out.copy_(found)
@@ -56,7 +70,7 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """total += a @ b."""
-    if _by_onednn(a):
+    if _by_onednn(a) or _by_casting(a):
         return total.add_(product(a, b))
     return total.addmm_(a, b)
 

@@ -3,10 +3,15 @@
 "tf32", on a GPU since NVIDIA's Ampere, rounds what goes into a product to 11 significant bits;
 "bfloat16", on a CPU with AMX or AVX512-BF16, to 8. Sums, and everything that is no product, stay
 float32. torch keeps the choice for the whole process.
+
+With AMX torch rounds float32 products by itself. With AVX512-BF16 alone it does not:
+`ptb.models.matmul` then has it multiply bfloat16 matrices, whose sums are rounded to bfloat16 once
+more at their end; torch's own LSTM layers and its attention stay in float32.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -56,7 +61,14 @@ def check_precision(name: str, device: str) -> None:
 
 
 def rounds_to_bfloat16() -> bool:
-    """Whether products here are in bfloat16 when asked: tried, since torch's flag promises nothing.
+    """Whether products here can be in bfloat16: by torch itself, or since the CPU has units."""
+    units = torch.cpu.get_capabilities().get("avx512_bf16", False)
+    return (units and torch.backends.mkldnn.is_available()) or torch_rounds_to_bfloat16()
+
+
+@cache
+def torch_rounds_to_bfloat16() -> bool:
+    """Whether torch rounds float32 products when asked: tried, since its flag promises nothing.
 
     A product of matrices full of 1 + 2⁻¹⁰, which bfloat16 rounds to 1, is then a whole number.
     """

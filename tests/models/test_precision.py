@@ -28,8 +28,9 @@ def rounded() -> set[str]:
 
 @pytest.fixture
 def units(monkeypatch):
-    """A CPU that passes for one with the units: its products stay exact."""
+    """A CPU that passes for one with AMX, whose products torch rounds: here they stay exact."""
     monkeypatch.setattr(precision, "rounds_to_bfloat16", lambda: True)
+    monkeypatch.setattr(matmul, "torch_rounds_to_bfloat16", lambda: True)
 
 
 # ---------------------------------------------------------------- refused
@@ -72,7 +73,7 @@ def test_each_choice_is_what_torch_is_told_and_only_inside(units, monkeypatch):
     assert {"matmul bf16", "rnn bf16"} <= seen["bfloat16"] and "cudnn tf32" not in seen["bfloat16"]
 
 
-def test_products_are_left_to_torch_where_they_are_rounded(units, monkeypatch):
+def test_products_are_left_to_torch_where_it_rounds_them(units, monkeypatch):
     """oneDNN's own, which is faster than MKL on an AMD processor, ignores torch's flag."""
     monkeypatch.setattr(matmul, "ONEDNN", True)
     a, b = torch.randn(2, 64, 64)
@@ -110,12 +111,35 @@ def wide(tiny_setting):
     return {name: tiny_setting(**sizes, precision=name) for name in ("float32", "bfloat16")}
 
 
+def test_where_torch_rounds_nothing_each_kind_of_product_is_of_rounded_entries(monkeypatch):
+    """As with AVX512-BF16 alone: the result too is rounded once, to 8 significant bits."""
+    monkeypatch.setattr(precision, "rounds_to_bfloat16", lambda: True)
+    monkeypatch.setattr(matmul, "torch_rounds_to_bfloat16", lambda: False)
+    a, b, bias = torch.randn(70, 200), torch.randn(200, 90), torch.randn(90)
+    exact = (a.bfloat16().double() @ b.bfloat16().double()).bfloat16().float()
+    near = {"rtol": 2**-7, "atol": 1e-4}  # a tie, or nearly one, may go the other way
+    with use_precision("bfloat16", "cpu"):
+        out = torch.empty(70, 90)
+        assert matmul.product(a, b, out=out) is out
+        torch.testing.assert_close(out, exact, **near)
+        torch.testing.assert_close(matmul.product(a, b, bias) - bias, exact, **near)
+        total = torch.ones(70, 90)
+        torch.testing.assert_close(matmul.add_product_(total, a, b) - 1, exact, **near)
+        passing, biased = matmul.passing_product(a, b, bias)
+        assert not biased
+        torch.testing.assert_close(passing, exact, **near)
+        assert out.dtype == passing.dtype == torch.float32
+        double = matmul.product(a.double(), b.double())
+    torch.testing.assert_close(double, a.double() @ b.double())
+
+
 @needs_units
 def test_products_of_rounded_entries_are_summed_in_float32():
-    a, b = torch.randn(70, 200), torch.randn(200, 90)
-    exact = a.bfloat16().double() @ b.bfloat16().double()
+    ones = torch.ones(70, 1000)  # in bfloat16 the sums would stay at 256
     with use_precision("bfloat16", "cpu"):
-        torch.testing.assert_close(matmul.product(a, b).double(), exact, rtol=1e-5, atol=1e-4)
+        assert (matmul.product(ones, ones.T) == 1000).all()
+        ones += 2**-10
+        assert (matmul.product(ones, ones.T) == 1000).all()
 
 
 @needs_units
