@@ -75,6 +75,11 @@ def add_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return total.addmm_(a, b)
 
 
+def repeated(b: Tensor) -> Tensor:
+    """b as many products want it: contiguous, and turned into bfloat16 once where each would."""
+    return b.bfloat16().contiguous() if _by_casting(b) else b.contiguous()
+
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 LARGEST_BLOCK, LARGEST_BLOCK_BEFORE = (
     2**30,

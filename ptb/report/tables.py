@@ -151,6 +151,21 @@ def seeds() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def rounded() -> pd.DataFrame:
+    """The quick recipes with products in bfloat16, beside the same and other seeds in float32."""
+    exact, rows = quick_seeds(), []
+    runs = gather(find_runs(RECORDS / "bfloat16"))
+    for row in runs.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records"):
+        seeds = exact[(exact["cell"] == row["cell"]) & (exact["dropout"] == row["dropout"])]
+        (same,) = seeds[seeds["seed"] == row["seed"]].to_dict("records")
+        rows.append({"setting": label(row["run"].setting)})
+        for precision, found in (("bfloat16", row), ("float32", same)):
+            rows[-1][f"{precision}: valid / test"] = f"{found['valid']:.2f} / {found['test']:.2f}"
+        least, most = seeds["valid"].min(), seeds["valid"].max()
+        rows[-1]["float32 over seeds: valid"] = f"{least:.2f} to {most:.2f} ({len(seeds)} seeds)"
+    return pd.DataFrame(rows)
+
+
 def one_factor() -> pd.DataFrame:
     """The published runs that change one choice of a quick recipe, and those recipes' own runs.
 

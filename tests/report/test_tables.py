@@ -134,6 +134,22 @@ def test_seeds_of_one_setting_are_one_row_and_other_settings_none(tmp_path, monk
     assert row["test"] == "97.50 ± 2.12" and row["test, each"] == "96.00, 99.00"
 
 
+def test_runs_in_bfloat16_stand_beside_the_same_and_other_seeds_in_float32(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "RECORDS", tmp_path)
+    for cell, valid in (("gru", 97.0), ("lstm", 91.0)):
+        make_record(tmp_path / "dropout", cell, 0.3, valid=valid)
+        make_record(tmp_path / "seeds", cell, 0.3, valid=valid + 3, seed=2)
+        make_record(tmp_path / "bfloat16", cell, 0.3, valid=valid + 1, precision="bfloat16")
+    lstm, gru = tables.rounded().to_dict("records")
+    assert list(lstm.values()) == [
+        "LSTM, dropout 0.3",
+        "92.00 / 91.00",
+        "91.00 / 90.00",
+        "91.00 to 94.00 (2 seeds)",
+    ]
+    assert gru["bfloat16: valid / test"] == "98.00 / 97.00"
+
+
 def test_each_changed_run_stands_beside_its_recipes_own(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "RECORDS", tmp_path)
     base = recipe("lstm", 0.3, epochs=3)

@@ -14,8 +14,8 @@ from ptb.setting import Setting
 
 
 # ---------------------------------------------------------------- gathered
-def make_run(study, cell="lstm", dropout=0.0, valid=100.0, status="finished", seed=1, rows=2):
-    setting = Setting(cell=cell, dropout=dropout, seed=seed)
+def make_run(study, cell="lstm", dropout=0.0, valid=100.0, status="finished", rows=2, **choices):
+    setting = Setting(cell=cell, dropout=dropout, **choices)
     metrics = {"status": status, "best_epoch": 1 if rows else None, "floor": {}, "types": 9}
     metrics["parameters"] = parameters(setting, 9)
     metrics |= {"reason": "loss nan"} if status == "diverged" else {}
@@ -72,7 +72,7 @@ def test_best_of_several_is_chosen_on_validation_among_finished_runs(tmp_path):
         (2, 97.0, "finished"),
         (3, 19.0, "diverged"),
     ]:
-        make_run(tmp_path, "lstm", 0.3, valid, status, seed)
+        make_run(tmp_path, "lstm", 0.3, valid, status, seed=seed)
     make_run(tmp_path, "lstm", 0.5, 98.0)
     table = four_settings(gather(find_runs(tmp_path)))
     assert table[["seed", "dropout", "valid"]].to_numpy().tolist() == [[2, 0.3, 97.0]]

@@ -23,3 +23,8 @@ def test_the_four_settings_of_the_exercise():
     for setting in STUDIES["dropout"]:
         small = Setting(cell=setting.cell, dropout=setting.dropout)
         assert (setting.hidden, setting.layers, setting.tied) == (small.hidden, 2, False)
+
+
+def test_the_runs_in_bfloat16_differ_from_the_quick_recipes_in_nothing_else():
+    exact = [replace(setting, precision="float32") for setting in STUDIES["bfloat16"]]
+    assert exact == STUDIES["dropout"] and STUDIES["bfloat16"] != exact
