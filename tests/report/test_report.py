@@ -76,7 +76,7 @@ def test_own_runs_are_told_what_holds_of_them_alone(claimed, tmp_path):
     assert "lowers test perplexity: −18.1%" in before and "lowers test" not in after
     assert "beside that without: +10.3% (95% interval " in after  # no lead-in stands alone
     assert "is not the last" in before  # the best epoch is the second of three
-    assert "second seed" not in before  # the repository's other studies
+    assert "further seeds" not in before  # the repository's other studies
     assert "nan" not in before + after
 
 
