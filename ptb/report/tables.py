@@ -138,12 +138,11 @@ def quick_seeds() -> pd.DataFrame:
 
 
 def seeds() -> pd.DataFrame:
-    """Each quick recipe with several seeds: mean ± standard deviation, and each seed's."""
+    """Each quick recipe with several seeds: mean ± standard deviation, and each, in their order."""
     rows = []
     for _, group in quick_seeds().groupby([name for name in FIELDS if name != "seed"], sort=False):
         if len(group) > 1:
             row = {"setting": label(group.iloc[0]["run"].setting)}
-            row |= {"seeds": ", ".join(f"{seed}" for seed in group["seed"])}
             for split in HELD_OUT:
                 row[split] = f"{group[split].mean():.2f} ± {group[split].std():.2f}"
                 row[f"{split}, each"] = ", ".join(map("{:.2f}".format, group[split]))
@@ -153,8 +152,10 @@ def seeds() -> pd.DataFrame:
 
 def rounded() -> pd.DataFrame:
     """The quick recipes with products in bfloat16, beside the same and other seeds in float32."""
-    exact, rows = quick_seeds(), []
     runs = gather(find_runs(RECORDS / "bfloat16"))
+    if runs.empty:
+        return runs
+    exact, rows = quick_seeds(), []
     for row in runs.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records"):
         seeds = exact[(exact["cell"] == row["cell"]) & (exact["dropout"] == row["dropout"])]
         (same,) = seeds[seeds["seed"] == row["seed"]].to_dict("records")
