@@ -20,7 +20,7 @@ from ptb.report.architecture_runs import experiments, largest
 from ptb.report.architecture_tables import results
 from ptb.report.figures import label
 from ptb.report.literature import beyond, published_and_ours
-from ptb.report.tables import markdown, minutes, readme_results, recorded
+from ptb.report.tables import markdown, minutes, readme_results, recorded, rounded
 from ptb.runs.files import ADAPTED, WEIGHTS, write_atomically, write_json
 from ptb.runs.run import Run
 from ptb.runs.table import faults, find_runs, read_adapted
@@ -237,6 +237,7 @@ PAGE_TABLES = {  # by the name in the marks
     "speeds": benchmark.speeds,
     "steps": benchmark.steps,
     "machines": benchmark.machines,
+    "rounded": lambda: markdown(rounded()),
     "beyond": lambda: markdown(beyond(RECORDS / "beyond")),
     "experiments": lambda: markdown(
         results(largest(experiments(RECORDS / "architectures"))).filter(EXPERIMENT_COLUMNS)
