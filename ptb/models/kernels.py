@@ -16,7 +16,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
-from ptb.models.matmul import add_product_, product, repeated
+from ptb.models.matmul import add_product_, prepared, product
 
 
 def input_products(x: Tensor, w_ih: Tensor, bias: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ class _GRU(Function):
         # more time than its arithmetic: each list has the T views of one step.
         gates_t, rz = gates.unbind(), gates[:, :, : 2 * size].unbind()
         r, z, n_h = (part.unbind() for part in gates.chunk(3, 2))
-        n_t, h, to_gates = n.unbind(), states.unbind(), repeated(w_hh.T)
+        n_t, h, to_gates = n.unbind(), states.unbind(), prepared(w_hh.T)
         for t in range(len(x)):
             add_product_(gates_t[t], h[t], to_gates)
             rz[t].sigmoid_()
@@ -88,7 +88,7 @@ class _GRU(Function):
         # lists of T views, as in the forward pass
         step_factors, step_dgates, z_t = factors.unbind(), dgates.unbind(), z.unbind()
         rows, dh_t = dgates.flatten(2).unbind(), dstates.unbind()  # rows: (B, 3·H)
-        to_h = repeated(w_hh)
+        to_h = prepared(w_hh)
         for t in reversed(range(len(x))):
             torch.mul(step_factors[t], dh_t[t + 1][:, None], out=step_dgates[t])
             add_product_(dh_t[t].addcmul_(dh_t[t + 1], z_t[t]), rows[t], to_h)
@@ -115,7 +115,7 @@ class _GRUResetBefore(Function):
         size, steps = h0.shape[1], x.shape[0]
         gates = input_products(x, w_ih, b_ih + b_hh)  # becomes r, z, n in place
         h, rh = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
-        to_gates, to_n = repeated(w_hh[: 2 * size].T), repeated(w_hh[2 * size :].T)
+        to_gates, to_n = prepared(w_hh[: 2 * size].T), prepared(w_hh[2 * size :].T)
         # lists of T views, as in `_GRU`
         rz, n = (part.unbind() for part in gates.split((2 * size, size), 2))
         r, z = (part.unbind() for part in gates[:, :, : 2 * size].chunk(2, 2))
@@ -143,7 +143,7 @@ class _GRUResetBefore(Function):
         dr_t, dz_t = (part.unbind() for part in drz.chunk(2, 2))
         drz_t, dn_t, dh_t = drz.unbind(), dn.unbind(), dstates.unbind()
         to_r, to_z, to_n, r, z = (part.unbind() for part in (to_r, to_z, to_n, r, z))
-        w_rz, w_n = map(repeated, w_hh.split((2 * size, size)))
+        w_rz, w_n = map(prepared, w_hh.split((2 * size, size)))
         for t in reversed(range(len(x))):
             torch.mul(to_n[t], dh_t[t + 1], out=dn_t[t])
             drh = product(dn_t[t], w_n)
@@ -159,7 +159,7 @@ class _GRUResetBefore(Function):
 class _RNN(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        h, recurrent = _sequence(h0, len(x)), repeated(w_hh.T)
+        h, recurrent = _sequence(h0, len(x)), prepared(w_hh.T)
         h[1:] = input_products(x, w_ih, b_ih + b_hh)
         for before, after in zip(h[:-1].unbind(), h[1:].unbind(), strict=True):
             add_product_(after, before, recurrent).tanh_()
@@ -171,7 +171,7 @@ class _RNN(Function):
     def backward(ctx, dy, dh):
         x, w_ih, w_hh, h = ctx.saved_tensors
         slope, dgates, dh = 1 - h[1:] * h[1:], torch.empty_like(h[1:]), dh.clone()
-        to_h = repeated(w_hh)
+        to_h = prepared(w_hh)
         for t in reversed(range(len(x))):
             dh += dy[t]
             torch.mul(slope[t], dh, out=dgates[t])

@@ -75,7 +75,7 @@ def add_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return total.addmm_(a, b)
 
 
-def repeated(b: Tensor) -> Tensor:
+def prepared(b: Tensor) -> Tensor:
     """b as many products want it: contiguous, and turned into bfloat16 once where each would."""
     return b.bfloat16().contiguous() if _by_casting(b) else b.contiguous()
 
