@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from ptb.errors import StudyError
@@ -69,6 +70,8 @@ def _execute(name: str, out: Path, given: dict) -> None:
         papermill.execute_notebook(NOTEBOOKS / name, out, given, cwd=NOTEBOOKS, progress_bar=False)
     except PapermillExecutionError as error:
         raise StudyError(f"{name}: {error.ename}: {error.evalue}") from None
+    except DeadKernelError:
+        raise StudyError(f"{name}: its kernel was killed, perhaps for want of memory") from None
 
 
 def publish(study: str) -> Path:
@@ -144,11 +147,13 @@ def rebuild(study: str) -> Path:
     Of the first exercise the figures too.
     """
     study = "architectures" if study in SECOND_EXERCISE else MAIN
+    try:  # first: where the records do not bear a claim out, all that is published stays
+        pdf = make_pdf(RECORDS / study, notebook(study))
+    finally:
+        (RECORDS / study / notebook(study)).unlink(missing_ok=True)
     if study == MAIN:
         figures.save_all(recorded(MAIN), ROOT / "figures")
     write_tables()
-    pdf = make_pdf(RECORDS / study, notebook(study))
-    pdf.with_suffix(".ipynb").unlink()
     return pdf.replace(ROOT / "report" / pdf.name)
 
 

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from nbclient.exceptions import DeadKernelError
 from test_architecture_tables import make_study
 from test_literature import finish as write_records
 
@@ -204,7 +205,8 @@ def test_publishing_takes_any_scale_and_no_weights(places):
 def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(
     tmp_path, monkeypatch, study
 ):
-    asked, executed = [], tmp_path / "executed" / "architectures.ipynb"
+    records = tmp_path / "records" / "architectures"
+    asked, executed = [], records / "architectures.ipynb"
 
     def report(*arguments):
         asked.append(arguments)
@@ -212,8 +214,9 @@ def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(
         executed.with_suffix(".pdf").write_text("printed")
         return executed.with_suffix(".pdf")
 
-    for folder in (executed.parent, tmp_path / "report"):
-        folder.mkdir()
+    for folder in (records, tmp_path / "report"):
+        folder.mkdir(parents=True)
+    monkeypatch.setattr(publishing, "RECORDS", records.parent)
     monkeypatch.setattr(publishing, "make_pdf", report)
     monkeypatch.setattr(publishing, "ROOT", tmp_path)
     monkeypatch.setattr(publishing, "with_tables", lambda page: f"{page}, with its tables")
@@ -222,11 +225,35 @@ def test_rebuilding_writes_the_second_reports_pdf_and_the_pages_tables(
         page.parent.mkdir(exist_ok=True)
         page.write_text("old")
     rebuild(study)
-    records = publishing.RECORDS / "architectures"
     assert asked == [(records, "architectures.ipynb")]
     assert (tmp_path / "report" / "architectures.pdf").read_text() == "printed"
     assert not executed.exists() and not (tmp_path / "figures").exists()
     assert [page.read_text() for page in pages] == ["old, with its tables"] * 2
+
+
+def test_a_report_that_fails_leaves_pages_and_figures_as_they_were(tmp_path, monkeypatch):
+    def report(study, name):
+        (study / name).write_text("executed as far as the claim that fails")
+        raise StudyError("report.ipynb: ClaimError: the GRU is ahead")
+
+    (tmp_path / "dropout").mkdir()
+    monkeypatch.setattr(publishing, "RECORDS", tmp_path)
+    monkeypatch.setattr(publishing, "make_pdf", report)
+    for name in ("write_tables", "figures.save_all"):
+        monkeypatch.setattr(f"ptb.report.publish.{name}", lambda *_: pytest.fail("it is changed"))
+    with pytest.raises(StudyError, match="ClaimError"):
+        rebuild("dropout")
+    assert not list((tmp_path / "dropout").iterdir())
+
+
+def test_a_killed_kernel_is_one_line(places, monkeypatch):
+    def killed(*arguments, **named):
+        raise DeadKernelError("Kernel died")
+
+    finish(TINY, places / "runs" / "demo")
+    monkeypatch.setattr("papermill.execute_notebook", killed)
+    with pytest.raises(StudyError, match="report.ipynb: its kernel was killed, perhaps for want"):
+        report("demo")
 
 
 def test_a_missing_experiment_is_named_and_the_others_published(places, capsys):
