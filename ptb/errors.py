@@ -36,6 +36,10 @@ class ClaimError(PlainError):
     """A sentence of a published report that its records do not support."""
 
 
+class AssignmentError(PlainError):
+    """An assignment whose marks for solutions and hidden tests are missing or astray."""
+
+
 class StudyError(PlainError):
     """A study that can't be run, reported or published."""
 

@@ -14,6 +14,7 @@ from nbconvert import NotebookExporter
 from nbconvert.preprocessors import Preprocessor
 from traitlets.config import Config
 
+from ptb.errors import AssignmentError
 from ptb.paths import ROOT
 from ptb.runs.files import write_atomically
 
@@ -32,20 +33,21 @@ OPTIONS = {
 
 
 class ClearSolutions(Preprocessor):
-    """Takes solutions and hidden tests out; ValueError for marks that are missing or astray."""
+    """Takes solutions and hidden tests out; AssignmentError for marks missing or astray."""
 
     enabled = True
 
     def preprocess_cell(self, cell, resources, index):
         kind = cell.metadata.get("nbgrader", {})
+        where = f"{resources['metadata']['name']}.ipynb: cell {cell.id}"
         if kind.get("solution"):
             cell.source, found = SOLUTION.subn(BLANK[cell.cell_type], cell.source)
             if not found:
-                raise ValueError(f"{cell.id} is a solution without its two marks")
+                raise AssignmentError(f"{where} is a solution without its two marks")
         elif kind.get("grade"):
             cell.source = HIDDEN.sub("", cell.source)
         if re.search("### (BEGIN|END) (SOLUTION|HIDDEN TESTS)", cell.source):
-            raise ValueError(f"{cell.id} has a mark without its other, or where none belongs")
+            raise AssignmentError(f"{where} has a mark without its other, or where none belongs")
         return cell, resources
 
 
@@ -57,14 +59,16 @@ def student_version(notebook: Path) -> str:
 def write_course() -> Path:
     """Writes source/ and release/ of the course folder anew, and returns that folder.
 
-    What nbgrader has put there (submitted/, autograded/, gradebook.db, …) stays as it is.
+    What nbgrader has put there (submitted/, autograded/, gradebook.db, …) stays as it is. Raises
+    AssignmentError, before anything is written, for marks that are missing or astray.
     """
-    for notebook in sorted(ASSIGNMENTS.glob("*.ipynb")):
+    versions = {path: student_version(path) for path in sorted(ASSIGNMENTS.glob("*.ipynb"))}
+    for notebook, version in versions.items():
         source, release = (COURSE / part / notebook.stem for part in ("source", "release"))
         for folder in (source, release):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(ASSIGNMENTS / "checks.py", folder)
         shutil.copy(notebook, source)
-        write_atomically(release / notebook.name, student_version(notebook).encode())
+        write_atomically(release / notebook.name, version.encode())
     shutil.copy(ASSIGNMENTS / "nbgrader_config.py", COURSE)
     return COURSE

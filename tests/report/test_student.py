@@ -22,6 +22,7 @@ from submissions import (
 )
 
 from ptb.__main__ import main
+from ptb.errors import AssignmentError
 from ptb.paths import ROOT
 from ptb.report import student
 
@@ -313,13 +314,18 @@ def test_by_hand_allows_what_a_student_may_call(grade):
         ("import torch", "### BEGIN HIDDEN TESTS", "or where none belongs"),
     ],
 )
-def test_marks_that_are_astray_are_an_error(old, new, said, tmp_path):
+def test_marks_that_are_astray_are_one_line_and_nothing_is_written(
+    old, new, said, tmp_path, monkeypatch
+):
     notebook = source("cells")
     for cell in notebook.cells:
         cell.source = cell.source.replace(old, new)
     nbformat.write(notebook, tmp_path / "cells.ipynb")
-    with pytest.raises(ValueError, match=said):
-        student.student_version(tmp_path / "cells.ipynb")
+    monkeypatch.setattr(student, "ASSIGNMENTS", tmp_path)
+    monkeypatch.setattr(student, "COURSE", tmp_path / "course")
+    with pytest.raises(AssignmentError, match=f"cells.ipynb: cell .* {said}"):
+        student.write_course()
+    assert not (tmp_path / "course").exists()
 
 
 def test_the_command_writes_a_course_and_leaves_what_is_handed_in(
