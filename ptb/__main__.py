@@ -86,9 +86,10 @@ def trial(options) -> int:
     Its options are those of train. The test split has no column there: nothing may be chosen by it.
     """
     from ptb.runs.run import Run
-    from ptb.studies.trials import record, train_here
+    from ptb.studies.trials import read, record, train_here
 
     setting = chosen_setting(options)
+    read()  # raises where the table is damaged, before anything is trained
     run = Run(RUNS / "trials" / setting.name)
     metrics = train_here(setting, run.folder, options.threads, options.device)
     record(run)
@@ -126,6 +127,8 @@ def study(options) -> int:
         workers = 1 if device == "cuda" else _cores()
     check_number("workers", int, workers)
     local = options.scheduler is None
+    if options.workers is not None and not local:
+        raise SettingError("--workers is for runs on this machine: a scheduler has its own workers")
     with LocalPool(workers) if local else dask_executor(options.scheduler) as executor:
         folder = RUNS / options.study
         failed = run_study(settings, folder, executor, device)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from ptb.errors import RunError
 from ptb.paths import ROOT
 from ptb.report import benchmark
 
@@ -54,7 +55,7 @@ def test_a_damaged_file_of_figures_is_noticed_before_anything_is_measured(
     (tmp_path / "benchmark.json").write_text("{")
     monkeypatch.setattr(benchmark, "BENCHMARK", tmp_path / "benchmark.json")
     monkeypatch.setattr(throughput, "plan", lambda quick: pytest.fail("it goes on to measure"))
-    with pytest.raises(json.JSONDecodeError):
+    with pytest.raises(RunError, match="benchmark.json is damaged"):
         throughput.main()
 
 

@@ -1,18 +1,17 @@
 """Tables of the first report and of the README, each a frame of text, from the records."""
 
-import json
-
 import pandas as pd
 
 from ptb.data.corpora import title
 from ptb.data.corpus import HELD_OUT, SPLITS
 from ptb.models.cells import CELLS
-from ptb.paths import RECORDS
+from ptb.paths import RECORDS, relative
 from ptb.report.claim import number, signed
 from ptb.report.contrast import Contrast
 from ptb.report.display import as_it_is
 from ptb.report.figures import label, schedule
 from ptb.report.text import choice
+from ptb.runs.files import parse_json, read_file
 from ptb.runs.run import Run
 from ptb.runs.table import diverged, find_runs, four_settings, gather
 from ptb.setting import EXPERIMENT_ONLY, FIELDS, TRANSFORMER_ONLY, Setting, target_of
@@ -96,7 +95,7 @@ def minutes(value: float) -> str:
 
 def ngrams() -> pd.DataFrame:
     """What n-gram models reach on Penn Treebank's validation and test text."""
-    models = json.loads(BASELINES.read_text(encoding="utf-8"))["models"]
+    models = read_file(BASELINES, parse_json, relative(BASELINES))["models"]
     return pd.DataFrame(
         {
             "model": ": ".join(filter(None, (row["model"], row["chosen"]))),

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,10 +45,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         replace_file(partial, path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         with suppress(OSError):
             partial.unlink()  # what little space there is should be free
-        raise unwritable(path, error) from None
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from None
+        raise
 
 
 def replace_file(partial: Path, path: Path) -> None:
@@ -69,6 +72,19 @@ def unreadable(path: Path, error: Exception) -> RunError:
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
     return RunError(f"{path} can't be read: {reason}")
+
+
+def read_file(path: Path, parse: Callable, name: str):
+    """What parse makes of a file's text; raises RunError, by that name, where that can't be."""
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{name} is missing") from None
+    except OSError as error:
+        raise RunError(f"{name} can't be read: {error.strerror or error}") from None
+    except Exception as error:  # whatever a damaged file leads a parser to
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise RunError(f"{name} is damaged ({reason})") from None
 
 
 def write_json(path: Path, value) -> None:

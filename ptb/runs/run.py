@@ -29,6 +29,7 @@ from ptb.runs.files import (
     WEIGHTS,
     json_bytes,
     parse_json,
+    read_file,
     replace_file,
     sha256,
     unreadable,
@@ -125,16 +126,7 @@ class Run:
 
     def read(self, name: str, parse: Callable):
         """What parse makes of a file's text; raises RunError where that can't be."""
-        try:
-            return parse((self.folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.name}: {name} is missing") from None
-        except OSError as error:
-            reason = error.strerror or error
-            raise RunError(f"{self.name}: {name} can't be read: {reason}") from None
-        except Exception as error:  # whatever a damaged file leads a parser to
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RunError(f"{self.name}: {name} is damaged ({reason})") from None
+        return read_file(self.folder / name, parse, f"{self.name}: {name}")
 
     @contextmanager
     def writing(self, setting: Setting, text: str | None = None):

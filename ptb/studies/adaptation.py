@@ -130,7 +130,9 @@ def adapt_study(study: Path, names: list[str]) -> None:
     take a quarter of an hour. Rows of runs that are no longer there go, and so does a row whose way
     now blows the weights up: JSON has no infinity.
     """
-    for row in adapt(_with_weights(study, names)):
+    runs = _with_weights(study, names)
+    read_adapted(study)  # raises where it is damaged, before anything is measured
+    for row in adapt(runs):
         print(f"{row['run'] or 'ensemble'}: {row['kind']}, {row['chosen']}: ", end="")
         print(f"{row['valid']:.2f} / {row['test']:.2f} ({row['minutes']} minutes)", flush=True)
         there = {run.folder.name for run in find_runs(study)}

@@ -6,6 +6,7 @@ folder, as always, but not in the table: nothing may be chosen by it.
 """
 
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -13,8 +14,8 @@ import torch
 from filelock import FileLock
 
 from ptb.data.corpora import load
-from ptb.paths import ROOT
-from ptb.runs.files import write_atomically
+from ptb.paths import ROOT, relative
+from ptb.runs.files import read_file, write_atomically
 from ptb.runs.run import Run, epoch_line
 from ptb.setting import FIELDS, Setting, check_number
 from ptb.training.train import train
@@ -39,19 +40,23 @@ def row(run: Run) -> dict:
     }
 
 
-def record(run: Run, table: Path = TRIALS) -> None:
+def record(run: Run) -> None:
     """Puts a finished run's row into the table, in place of an older one of the same setting."""
-    with FileLock(table.with_suffix(".lock")):
-        rows = read(table).to_dict("records") if table.exists() else []
+    with FileLock(TRIALS.with_suffix(".lock")):
+        rows = read().to_dict("records")
         rows = [old for old in rows if old["run"] != run.setting.name] + [row(run)]
         frame = pd.DataFrame(rows)[list(rows[-1])].sort_values(["cell", "dropout", "run"])
         frame = frame.astype({"best_epoch": "Int64"})  # a run that diverged at once has none
-        write_atomically(table, frame.to_csv(index=False).encode())
+        write_atomically(TRIALS, frame.to_csv(index=False).encode())
 
 
-def read(table: Path = TRIALS) -> pd.DataFrame:
-    """Every trial so far, the best on validation first."""
-    rows = pd.read_csv(table, converters={"experiment": str})  # else "" is read as NaN
+def read() -> pd.DataFrame:
+    """Every trial so far, the best on validation first; raises RunError for a damaged table."""
+    return read_file(TRIALS, _parse, relative(TRIALS)) if TRIALS.exists() else pd.DataFrame()
+
+
+def _parse(text: str) -> pd.DataFrame:
+    rows = pd.read_csv(StringIO(text), converters={"experiment": str})  # else "" is read as NaN
     since = {name: field.default for name, field in FIELDS.items()}  # for choices that are newer
     missing = {name: value for name, value in since.items() if name not in rows}
     kinds = {name: field.type for name, field in FIELDS.items()}

@@ -492,7 +492,7 @@ def test_run_is_done_when_its_metrics_are_there_and_then_has_no_checkpoint(tmp_p
 
 
 # ---------------------------------------------------------------- what a hostile folder may hold
-def test_a_link_with_the_name_of_a_partial_file_is_not_followed(tmp_path):
+def test_a_link_that_was_left_as_a_partial_file_goes_and_its_target_stays(tmp_path):
     other, folder = tmp_path / "other", tmp_path / "run"
     other.write_text("mine")
     folder.mkdir()
@@ -500,7 +500,18 @@ def test_a_link_with_the_name_of_a_partial_file_is_not_followed(tmp_path):
         (folder / f"{name}.partial").symlink_to(other)
     with Run(folder).writing(SETTING) as run:
         run.write_history([row(1)])
-    assert other.read_text() == "mine" and run.history["epoch"].tolist() == [1]
+    assert other.read_text() == "mine" and not list(folder.glob("*.partial"))
+
+
+def test_writing_that_is_interrupted_leaves_the_old_file_and_no_part(tmp_path, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    write_json(tmp_path / "file.json", "old")
+    monkeypatch.setattr("os.fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(tmp_path / "file.json", "new")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ['"old"\n']
 
 
 def test_the_name_of_a_partial_file_cannot_be_guessed_and_a_link_there_is_refused(

@@ -137,6 +137,18 @@ def test_what_is_measured_is_kept_when_the_rest_is_stopped(tmp_path, tiny_corpus
     assert (row["run"], row["kind"]) == (setting.name, "temperature")
 
 
+def test_a_damaged_record_is_noticed_before_anything_is_measured(
+    tmp_path, tiny_corpus, monkeypatch, capsys
+):
+    monkeypatch.setattr("ptb.__main__.RUNS", tmp_path)
+    monkeypatch.setattr(adaptation, "adapt", lambda runs: pytest.fail("it goes on to measure"))
+    setting = Setting("gru", embedding=4, hidden=4, epochs=1)
+    train(setting, tiny_corpus, tmp_path / "study" / setting.name)
+    (tmp_path / "study" / "adaptation.json").write_text("[{")
+    assert main(["adapt", "study"]) == 1
+    assert "adaptation.json is damaged" in capsys.readouterr().err
+
+
 def test_what_another_call_measures_meanwhile_is_kept(tmp_path, tiny_corpus, monkeypatch):
     settings = [Setting("gru", embedding=4, hidden=4, epochs=1, seed=n) for n in (1, 2)]
     for setting in settings:

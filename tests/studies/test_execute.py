@@ -308,6 +308,11 @@ def refused(address: str, capsys) -> str:
     return line
 
 
+def test_workers_are_not_a_schedulers(capsys):
+    assert main(["study", "run", "demo", "--scheduler", "tcp://host:1", "--workers", "3"]) == 1
+    assert "--workers is for runs on this machine" in capsys.readouterr().err
+
+
 HTTP = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"
 RANDOM = random.Random(1).randbytes(4096)
 

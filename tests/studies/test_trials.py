@@ -21,7 +21,6 @@ def here(monkeypatch, tmp_path, tiny_corpus):
     """The trials' folder and table, and a tiny corpus in place of the embedded one."""
     monkeypatch.setattr("ptb.__main__.RUNS", tmp_path / "runs")
     monkeypatch.setattr(trials, "TRIALS", tmp_path / "trials.csv")
-    monkeypatch.setattr(record, "__defaults__", (tmp_path / "trials.csv",))
     monkeypatch.setattr(trials, "load", lambda name: tiny_corpus)
     return tmp_path
 
@@ -88,33 +87,39 @@ def test_rows_are_one_a_setting_in_order(here, tiny_corpus):
     assert list(table["cell"]) == ["gru", "lstm"]
 
 
-def test_a_run_of_any_study_can_be_recorded(tmp_path, tiny_corpus, tiny_setting):
+def test_a_run_of_any_study_can_be_recorded(here, tiny_corpus, tiny_setting):
     setting = tiny_setting(epochs=1)
-    train(setting, tiny_corpus, tmp_path / "run")
-    record(Run(tmp_path / "run"), tmp_path / "trials.csv")
-    table = pd.read_csv(tmp_path / "trials.csv")
-    assert list(table["run"]) == [setting.name] == [row(Run(tmp_path / "run"))["run"]]
+    train(setting, tiny_corpus, here / "run")
+    record(Run(here / "run"))
+    table = pd.read_csv(here / "trials.csv")
+    assert list(table["run"]) == [setting.name] == [row(Run(here / "run"))["run"]]
+
+
+def test_a_damaged_table_is_one_line_before_anything_is_trained(here, capsys):
+    (here / "trials.csv").write_text("<<<<<<< HEAD\nrun,valid\n")
+    assert main(TINY) == 1
+    assert "trials.csv is damaged (KeyError: 'valid')" in capsys.readouterr().err
+    assert not (here / "runs").exists()
 
 
 def test_a_trial_that_diverged_at_once_leaves_the_others_epochs_whole(
-    tmp_path, tiny_corpus, tiny_setting
+    here, tiny_corpus, tiny_setting
 ):
-    table = tmp_path / "trials.csv"
     for name, epoch in (("none", None), ("two", 2)):
-        train(tiny_setting(epochs=2, seed=epoch or 1), tiny_corpus, tmp_path / name)
-        run = Run(tmp_path / name)
+        train(tiny_setting(epochs=2, seed=epoch or 1), tiny_corpus, here / name)
+        run = Run(here / name)
         run.write("metrics.json", run.metrics | {"best_epoch": epoch})
-        record(run, table)
-    found = pd.read_csv(table, dtype=str)["best_epoch"]
+        record(run)
+    found = pd.read_csv(here / "trials.csv", dtype=str)["best_epoch"]
     assert sorted(found.fillna("")) == ["", "2"]
 
 
-def test_rows_older_than_a_choice_have_its_default(tmp_path, tiny_corpus, tiny_setting):
-    train(tiny_setting(epochs=1), tiny_corpus, tmp_path / "run")
-    record(Run(tmp_path / "run"), tmp_path / "trials.csv")
-    older = pd.read_csv(tmp_path / "trials.csv").drop(columns=["same_mask", "biases", "experiment"])
-    older.to_csv(tmp_path / "trials.csv", index=False)
-    (found,) = trials.read(tmp_path / "trials.csv").to_dict("records")
+def test_rows_older_than_a_choice_have_its_default(here, tiny_corpus, tiny_setting):
+    train(tiny_setting(epochs=1), tiny_corpus, here / "run")
+    record(Run(here / "run"))
+    older = pd.read_csv(here / "trials.csv").drop(columns=["same_mask", "biases", "experiment"])
+    older.to_csv(here / "trials.csv", index=False)
+    (found,) = trials.read().to_dict("records")
     assert (found["same_mask"], found["biases"], found["experiment"]) == (False, 2, "")
 
 
