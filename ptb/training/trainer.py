@@ -157,8 +157,8 @@ class Trainer:
         self._seed(self.epoch + 1)
         lr = learning_rate(self.setting, self.epoch, 0.0, self.cuts)
         start = time.perf_counter()
-        loss, tokens = self._train_epoch(on_step)
-        seconds = time.perf_counter() - start
+        loss, tokens, watching = self._train_epoch(on_step)
+        seconds = time.perf_counter() - start - watching
         before = self.history[-1]["seconds"] if self.history else 0.0
         row = {"epoch": self.epoch + 1, "lr": lr, "train_running": math.exp(loss)}
         row |= self._evaluate()
@@ -168,13 +168,16 @@ class Trainer:
         self.history.append(row)
         return row
 
-    def _train_epoch(self, on_step) -> tuple[float, int]:
-        """The mean running loss and the number of tokens of one pass over the training split."""
+    def _train_epoch(self, on_step) -> tuple[float, int, float]:
+        """One pass over the training split: its mean running loss, its number of tokens.
+
+        And the seconds that on_step took, which draws a figure in a notebook.
+        """
         setting, ids = self.setting, self.splits["train"]
         offset = int(torch.randint(offsets(setting, ids), ())) if setting.random_offset else 0
         batches = windows(ids, setting.batch_size, setting.bptt, offset)
         zero = self.model.initial_state(setting.batch_size)
-        state, total, tokens = zero, 0.0, 0
+        state, total, tokens, watching = zero, 0.0, 0, 0.0
         self.model.train()
         for n, (x, y) in enumerate(batches):
             loss, after = self.step(x, y, state, n / len(batches))
@@ -183,8 +186,10 @@ class Trainer:
             if not total / tokens < LARGEST_LOSS:
                 raise Diverged(f"loss {loss.item()} at step {n + 1} of epoch {self.epoch + 1}")
             if on_step:
+                start = time.perf_counter()
                 on_step(self.epoch, (n + 1) / len(batches), math.exp(total / tokens))
-        return total / tokens, tokens
+                watching += time.perf_counter() - start
+        return total / tokens, tokens, watching
 
     def _evaluate(self) -> dict:
         """Perplexities in evaluation mode; train on a slice as long as the validation split."""

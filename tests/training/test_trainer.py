@@ -61,6 +61,26 @@ def test_the_best_epoch_is_by_validation_whatever_the_test_split_says(tiny_setti
     assert trainer.best is trainer.history[1]
 
 
+def test_what_a_watcher_does_is_no_training(tiny_setting, tiny_corpus, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("ptb.training.trainer.time.perf_counter", lambda: now[0])
+    steps = []
+
+    def watch(*_):
+        steps.append(1)
+        now[0] += 1
+
+    trainer = Trainer(tiny_setting(), tiny_corpus)
+    step = trainer.step
+
+    def timed(*arguments):
+        now[0] += 0.5
+        return step(*arguments)
+
+    monkeypatch.setattr(trainer, "step", timed)
+    assert trainer.run_epoch(watch)["seconds"] == len(steps) / 2 > 0
+
+
 # ---------------------------------------------------------------- one step
 def test_the_first_step_takes_memory_for_four_tables_of_logits(
     tiny_setting, tiny_corpus, monkeypatch
