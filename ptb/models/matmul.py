@@ -56,16 +56,19 @@ def _by_casting(a: Tensor) -> bool:
     return _asked_for("bfloat16", a) and not torch_rounds_to_bfloat16()
 
 
-def product(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:
-    """a @ b + bias, in out where it is given."""
-    if _by_casting(a):  # torch sums in float32, but has no such product whose result is float32
-        found = torch.mm(a.bfloat16(), b.bfloat16())
-        found = found.float() if out is None else out.copy_(found)
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """a @ b + bias."""
+    if _by_casting(a):
+        found = _of_bfloat16(a, b).float()
         return found if bias is None else found.add_(bias)
     if _by_onednn(a):
-        found = torch.ops.mkldnn._linear_pointwise.default(a, b.T, bias, "none", [], "")
-        return found if out is None else out.copy_(found)
-    return torch.mm(a, b, out=out) if bias is None else torch.addmm(bias, a, b, out=out)
+        return torch.ops.mkldnn._linear_pointwise.default(a, b.T, bias, "none", [], "")
+    return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
+
+
+def _of_bfloat16(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in bfloat16: torch sums in float32, but has no such product whose result is float32."""
+    return torch.mm(a.bfloat16(), b.bfloat16())
 
 
 def add_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -133,4 +136,7 @@ def passing_product(a: Tensor, b: Tensor, bias: Tensor) -> tuple[Tensor, bool]:
     """
     if _by_onednn(a) or a.is_cuda:
         return product(a, b, bias), True
-    return product(a, b, out=_workspace(len(a), b.shape[1], a)), False
+    space = _workspace(len(a), b.shape[1], a)
+    if _by_casting(a):
+        return space.copy_(_of_bfloat16(a, b)), False
+    return torch.mm(a, b, out=space), False

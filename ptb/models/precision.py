@@ -30,12 +30,8 @@ def current_precision() -> str:
 def use_precision(name: str, device: str) -> Iterator[None]:
     """A context in which products have that precision; raises SettingError where they can't."""
     check_precision(name, device)
-    before = current_precision()
-    _set(name)
-    try:
+    with _told(name):
         yield
-    finally:
-        _set(before)
 
 
 def check_precision(name: str, device: str) -> None:
@@ -72,16 +68,21 @@ def torch_rounds_to_bfloat16() -> bool:
 
     A product of matrices full of 1 + 2⁻¹⁰, which bfloat16 rounds to 1, is then a whole number.
     """
-    before = current_precision()
-    _set("bfloat16")
-    try:
+    with _told("bfloat16"):
         ones = torch.full((64, 64), 1 + 2**-10)
         return bool((ones @ ones == 64).all())
-    finally:
-        _set(before)
 
 
-def _set(name: str) -> None:
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """A context in which torch is told a precision; after it, what it was told before."""
+    cudnn, rnn = torch.backends.cudnn, torch.backends.mkldnn.rnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, rnn.fp32_precision
     torch.set_float32_matmul_precision(TORCHS[name])
-    torch.backends.cudnn.allow_tf32 = name == "tf32"  # torch's default is True
-    torch.backends.mkldnn.rnn.fp32_precision = "bf16" if name == "bfloat16" else "ieee"
+    cudnn.allow_tf32 = name == "tf32"  # torch's default is True
+    rnn.fp32_precision = "bf16" if name == "bfloat16" else "ieee"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32, rnn.fp32_precision = before[1:]

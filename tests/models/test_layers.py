@@ -31,7 +31,7 @@ def make(cell, sizes, dtype=torch.float64, scale=1.0, biases=2):
 
 
 def by_steps(layer, x, state):
-    """The same, step by step, by ptb.cells."""
+    """The same, step by step, by ptb.models.cells."""
     weights, outputs = [getattr(layer, name) for name in WEIGHTS], []
     for x_t in x:
         state = layer.cell.step(x_t, *state, *weights)

@@ -61,16 +61,28 @@ def test_a_run_that_is_refused_leaves_no_folder(tiny_setting, tiny_corpus, tmp_p
 # ---------------------------------------------------------------- chosen
 def test_each_choice_is_what_torch_is_told_and_only_inside(units, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_tf32_supported", lambda: True)
-    seen = {}
+    seen, before = {}, rounded()
     for name, device in (("float32", "cpu"), ("tf32", "cuda"), ("bfloat16", "cpu")):
         with pytest.raises(ZeroDivisionError), use_precision(name, device):
             seen[name] = rounded()
             assert environment()["precision"] == name
             raise ZeroDivisionError
         assert current_precision() == "float32"
-    assert seen["float32"] == set() == rounded()
+    assert seen["float32"] == set() and rounded() == before
     assert {"cublas tf32", "cudnn tf32"} <= seen["tf32"] and "rnn bf16" not in seen["tf32"]
     assert {"matmul bf16", "rnn bf16"} <= seen["bfloat16"] and "cudnn tf32" not in seen["bfloat16"]
+
+
+def test_what_torch_was_told_before_is_told_again(units):
+    cudnn, rnn = torch.backends.cudnn, torch.backends.mkldnn.rnn
+    found = cudnn.allow_tf32, rnn.fp32_precision, torch.get_float32_matmul_precision()
+    for asked in (True, False):
+        cudnn.allow_tf32 = asked
+        with use_precision("float32", "cpu"), use_precision("bfloat16", "cpu"):
+            assert not cudnn.allow_tf32
+        assert cudnn.allow_tf32 == asked
+        assert (rnn.fp32_precision, torch.get_float32_matmul_precision()) == found[1:]
+    cudnn.allow_tf32 = found[0]
 
 
 def test_products_are_left_to_torch_where_it_rounds_them(units, monkeypatch):
@@ -119,16 +131,14 @@ def test_where_torch_rounds_nothing_each_kind_of_product_is_of_rounded_entries(m
     exact = (a.bfloat16().double() @ b.bfloat16().double()).bfloat16().float()
     near = {"rtol": 2**-7, "atol": 1e-4}  # a tie, or nearly one, may go the other way
     with use_precision("bfloat16", "cpu"):
-        out = torch.empty(70, 90)
-        assert matmul.product(a, b, out=out) is out
-        torch.testing.assert_close(out, exact, **near)
+        torch.testing.assert_close(matmul.product(a, b), exact, **near)
         torch.testing.assert_close(matmul.product(a, b, bias) - bias, exact, **near)
         total = torch.ones(70, 90)
         torch.testing.assert_close(matmul.add_product_(total, a, b) - 1, exact, **near)
         passing, biased = matmul.passing_product(a, b, bias)
         assert not biased
         torch.testing.assert_close(passing, exact, **near)
-        assert out.dtype == passing.dtype == torch.float32
+        assert matmul.product(a, b).dtype == passing.dtype == torch.float32
         double = matmul.product(a.double(), b.double())
     torch.testing.assert_close(double, a.double() @ b.double())
 

@@ -1,4 +1,4 @@
-"""ptb.transformer and its model: torch's modules with the same weights; causality; windows."""
+"""The Transformer and its model: torch's modules with the same weights; causality; windows."""
 
 import math
 
