@@ -337,6 +337,7 @@ def test_surprises_are_readable_with_and_without_colours():
     assert text_of(html).startswith("<unk>1.0 $57.6 it's30.0Raised: bits. 0 bits 4 bits")
     assert text_of(shown._repr_markdown_()).startswith("> <unk>^1^ $5^8^ it's^30^")
     assert repr(shown).startswith("<unk> (1.0) $5 (7.6) it's (30.0)\n12.87 bits per word")
+    assert "a perplexity of inf." in repr(Surprises(["word"], [2000.0]))
 
 
 def test_neighbours_of_words_are_a_table(saved):

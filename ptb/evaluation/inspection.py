@@ -84,8 +84,8 @@ def features(ids: Tensor, index: dict[str, int]) -> dict[str, Tensor]:
         "words until the sentence ends": _count_since(ends.flip(0)).flip(0),
     }
     if "said" in index:
-        said = _count_since(ids == index["said"])
-        found["after “said” in its sentence"] = (said < _count_since(ends)).float()
+        said, begun = _count_since(ids == index["said"]), _count_since(ends)
+        found["after “said” in its sentence"] = (said < begun).float().where(~begun.isnan(), begun)
     if "N" in index:  # as Penn Treebank has any number
         found["a number"] = (ids == index["N"]).float()
     return found

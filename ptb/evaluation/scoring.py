@@ -1,6 +1,5 @@
 """What a model makes of given sentences: the loss of each word, and their perplexity."""
 
-import math
 from itertools import chain
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ import torch
 from ptb.data.corpus import EOS, Corpus
 from ptb.errors import CorpusError
 from ptb.evaluation.generation import encode
-from ptb.evaluation.perplexity import text_losses
+from ptb.evaluation.perplexity import perplexity, text_losses
 
 
 class Scored(NamedTuple):
@@ -39,4 +38,4 @@ def score_sentences(model, corpus: Corpus, lines: list[str], independent: bool =
         known = (corpus.words[i] for i in ids)
         words += zip(given, known, losses.tolist(), strict=True)
     loss = sum(loss for *_, loss in words) / len(words)
-    return Scored(words, loss, math.exp(loss))
+    return Scored(words, loss, perplexity(torch.tensor(loss)))

@@ -1,8 +1,10 @@
 """How things are shown in a notebook, in HTML and in the PDF: tables, figures, texts."""
 
 import inspect
+import math
 import os
 import re
+import sys
 import textwrap
 from base64 import b64encode
 from collections.abc import Iterable
@@ -147,7 +149,8 @@ class Surprises:
         ]
         self.bits = bits
         mean = sum(bits) / len(bits)
-        self.about = f"{mean:.2f} bits per word on average, a perplexity of {2**mean:.1f}."
+        perplexity = 2**mean if mean < sys.float_info.max_exp else math.inf
+        self.about = f"{mean:.2f} bits per word on average, a perplexity of {perplexity:.1f}."
         if self.words != words:
             self.about += " A word before (<unk>) is not in the vocabulary: the model read <unk>."
 

@@ -1,4 +1,4 @@
-"""ptb.comparison: intervals cover what they should, and a real difference is told from chance."""
+"""Comparisons: intervals cover what they should, and a real difference is told from chance."""
 
 import math
 

@@ -16,7 +16,7 @@ SPLIT = torch.arange(60) * 7 % 11  # ids of a split
 
 @torch.no_grad()
 def last_loss(model, x, y, place=None, change=0.0):
-    """The last step's mean loss by ptb.cells; a state moves at (t, layer, part, row, unit)."""
+    """The last step's mean loss by the cells; a state moves at (t, layer, part, row, unit)."""
     states = [[part.clone() for part in layer] for layer in model.initial_state(x.shape[1])]
     for t, inputs in enumerate(model.embedding(x)):
         for n, layer in enumerate(model.layers):

@@ -70,7 +70,7 @@ def test_features_count_from_and_to_the_ends_of_sentences():
         "the end of a sentence": [0, 1, 0, 0, 0, 1, 0],
         "words since the sentence began": [nan, 0, 1, 2, 3, 0, 1],
         "words until the sentence ends": [1, 0, 3, 2, 1, 0, nan],
-        "after “said” in its sentence": [0, 0, 0, 1, 1, 0, 0],
+        "after “said” in its sentence": [nan, 0, 0, 1, 1, 0, 0],
         "a number": [0, 0, 0, 0, 1, 0, 0],
     }
     found = inspection.features(ids, index)
