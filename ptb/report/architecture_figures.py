@@ -16,7 +16,7 @@ from ptb.report.figures import HEIGHT, WIDTH, colour, plain_ticks
 from ptb.studies.architectures import FULL
 from ptb.training.optim import OPTIMISERS
 
-CLOCK = {"epoch": "epoch", "seconds": "seconds"}
+CLOCKS = "epoch", "seconds"
 MARKERS = "osD^vP"
 TRAIN = {"lw": 0.8, "alpha": 0.6}  # beside the line of valid, which has markers
 GROUP_TITLES = {"optimiser": OPTIMISERS, "cell": CELLS}  # of what `grouped` groups by
@@ -36,11 +36,11 @@ def learning(runs: pd.DataFrame) -> Figure:
     size = (WIDTH, HEIGHT + _legend_height(len(runs) + 2))
     figure, axes = plt.subplots(1, 2, figsize=size, layout="constrained", sharey=True)
     for _, row in runs.iterrows():
-        for place, clock in zip(axes, CLOCK, strict=True):
+        for place, clock in zip(axes, CLOCKS, strict=True):
             style = run_style(row)
             _curve(place, row, clock, "train_running", **style | TRAIN | {"marker": ""})
             _curve(place, row, clock, "valid", label=described(row), **style)
-    for place, clock in zip(axes, CLOCK, strict=True):
+    for place, clock in zip(axes, CLOCKS, strict=True):
         _label(place, clock, runs)
     axes[0].set_ylabel("perplexity")
     _cut(axes[0], runs)
@@ -78,7 +78,7 @@ def _curve(axes: Axes, row: pd.Series, clock: str, column: str, **style) -> None
 def _label(axes: Axes, clock: str, runs: pd.DataFrame) -> None:
     axes.set_yscale("log")
     axes.tick_params(which="minor", length=0)
-    axes.set_xlabel(CLOCK[clock])
+    axes.set_xlabel(clock)
     if clock == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     elif runs["device"].nunique() > 1:  # the seconds of a CPU and of a GPU in one figure
@@ -110,7 +110,7 @@ def grouped(runs: pd.DataFrame, by: str) -> Figure:
         2, len(groups), figsize=size, layout="constrained", sharey=True, sharex="row", squeeze=False
     )
     for column, group in zip(axes.T, groups, strict=True):
-        for place, clock in zip(column, CLOCK, strict=True):
+        for place, clock in zip(column, CLOCKS, strict=True):
             for _, row in runs.sort_values(by, key=lambda kinds: kinds == group).iterrows():
                 mine = row[by] == group
                 style = run_style(row) | {"lw": 1.2, "label": described(row)}

@@ -12,14 +12,12 @@ from ptb.models.language_model import count_parameters
 from ptb.report.claim import number
 from ptb.runs.run import Run
 from ptb.runs.table import diverged, find_runs, gather
-from ptb.setting import Setting
 from ptb.studies.architectures import CELL_ORDER, FIFTEEN, FULL, LSTM, PAIR, tag
 from ptb.training.optim import OPTIMISERS
 
 # Of a study, what older records do not say of a run: the device in full, which takes the place of
 # the one recorded, and a precision of products that was chosen outside the setting.
 NOTES = "notes.csv"
-EXACT = Setting.precision  # float32
 
 
 def experiments(study: Path) -> pd.DataFrame:
@@ -34,7 +32,9 @@ def experiments(study: Path) -> pd.DataFrame:
     table = gather(find_runs(study))
     if len(table):
         table = table[table["experiment"].isin(FULL)]
-        table = table.sort_values("precision", key=lambda column: column != EXACT, kind="stable")
+        table = table.sort_values(
+            "precision", key=lambda column: column != "float32", kind="stable"
+        )
     table = pd.concat([table, _stopped_runs(study, table)], ignore_index=True)
     if table.empty:
         return table

@@ -1,4 +1,4 @@
-"""ptb.records: runs are found and gathered, faulty ones named in one line."""
+"""ptb.runs.table: runs are found and gathered, faulty ones named in one line."""
 
 import json
 import math
