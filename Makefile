@@ -59,7 +59,7 @@ lab: setup  ## JupyterLab, in copies of the notebooks (mine/), so that notebooks
 	@mkdir -p mine
 	@for notebook in notebooks/*.ipynb; do \
 		test -e mine/$${notebook#notebooks/} || cp $$notebook mine/; done
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/mine/train.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/mine/lesson.ipynb
 
 test: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
