@@ -5,14 +5,12 @@ other machines, which may lack some. A row under "step" is one comparison: cell,
 precision, tokens a second of the plain loop, of ours and of the products alone, and their ratios.
 """
 
-import json
-
 import pandas as pd
 
 from ptb.errors import counted
-from ptb.paths import ROOT
+from ptb.paths import ROOT, relative
 from ptb.report.tables import markdown
-from ptb.runs.files import write_json
+from ptb.runs.files import parse_json, read_file, write_json
 
 BENCHMARK = ROOT / "report" / "benchmark.json"
 
@@ -21,7 +19,7 @@ def read_machines() -> list[dict]:
     """Each machine's figures, those of the one at the top first; none where there is no file."""
     if not BENCHMARK.exists():
         return []
-    top = json.loads(BENCHMARK.read_text(encoding="utf-8"))
+    top = read_file(BENCHMARK, parse_json, relative(BENCHMARK))
     return [top, *top["others"]]
 
 
@@ -40,7 +38,14 @@ def comparisons() -> list[tuple[dict, dict]]:
 
 def _name(machine: dict, row: dict) -> str:
     """The machine's, or its GPU's where that computes."""
-    return machine.get("gpu", machine["machine"]) if row["device"] == "cuda" else machine["machine"]
+    on_gpu = row["device"] == "cuda"
+    name = machine.get("gpu", machine["machine"]) if on_gpu else machine["machine"]
+    return _short(name)
+
+
+def _short(name: str) -> str:
+    """Without the marks that Intel has in its processors' names."""
+    return name.replace("(R)", "")
 
 
 def _where(machine: dict, row: dict) -> str:
@@ -99,7 +104,7 @@ def machines() -> str:
     """When, at which commit and how each machine's figures were measured."""
     rows = [
         {
-            "machine": machine["machine"],
+            "machine": _short(machine["machine"]),
             "measured": machine["measured"],
             "commit": (machine["environment"]["commit"] or "not noted")[:9],
             "source": machine["source"],
