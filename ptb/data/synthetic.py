@@ -1,7 +1,7 @@
 """The embedded language: a hidden-state source of our own, whose exact perplexity is known.
 
 A state is a topic and a part of speech. Topics persist; parts of speech follow a small grammar;
-each topic ranks the words of a part of speech in its own order, with Zipf's frequencies. All is
+each topic ranks nouns, verbs and adjectives in an order of its own, with Zipf's frequencies. All is
 drawn from a seed, so that the corpus needs no file and no network.
 """
 
