@@ -43,7 +43,8 @@ def test_the_fifteen_settings_are_the_exercises():
 def test_what_all_fifteen_share(name):
     setting = FIFTEEN[name]
     shared = ("seed", "epochs", "bptt", "clip", "momentum", "weight_decay", "average", "scale")
-    assert [getattr(setting, field) for field in shared] == [1111, 20, 35, 0.25, 0, 0, 0, 1]
+    seed = 1 if name == "3.3c" else 1111
+    assert [getattr(setting, field) for field in shared] == [seed, 20, 35, 0.25, 0, 0, 0, 1]
     assert {learning_rate(setting, epoch, 0.5) for epoch in range(20)} == {setting.lr}
     assert (setting.corpus, setting.experiment, setting.tied) == ("ptb", name, False)
     if setting.cell == "transformer":
