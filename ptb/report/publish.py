@@ -10,7 +10,6 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
-from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from ptb.errors import StudyError
@@ -70,7 +69,9 @@ def _execute(name: str, out: Path, given: dict) -> None:
         papermill.execute_notebook(NOTEBOOKS / name, out, given, cwd=NOTEBOOKS, progress_bar=False)
     except PapermillExecutionError as error:
         raise StudyError(f"{name}: {error.ename}: {error.evalue}") from None
-    except DeadKernelError:
+    except RuntimeError as error:
+        if type(error).__name__ != "DeadKernelError":  # nbclient's, which papermill works with
+            raise
         raise StudyError(f"{name}: its kernel was killed, perhaps for want of memory") from None
 
 

@@ -186,7 +186,7 @@ def test_the_perplexities_to_expect_are_the_records():
         found = run.metrics["valid"]["perplexity"]
         settings[run.setting.cell, run.setting.dropout > 0] = f"{found:.0f}"
     four = [settings[cell, p] for p in (False, True) for cell in ("lstm", "gru")]
-    said = "of {} (LSTM) and {} (GRU) without dropout, and of {} and {} with it".format(*four)
+    said = "of {} (LSTM) and {} (GRU) without dropout, {} and {} with it".format(*four)
     assert said in README
 
 
