@@ -86,13 +86,13 @@ def trial(options) -> int:
     Its options are those of train. The test split has no column there: nothing may be chosen by it.
     """
     from ptb.runs.run import Run
-    from ptb.studies.trials import read, record, train_here
+    from ptb.studies import trials
 
     setting = chosen_setting(options)
-    read()  # raises where the table is damaged, before anything is trained
+    trials.read()  # raises where the table is damaged, before anything is trained
     run = Run(RUNS / "trials" / setting.name)
-    metrics = train_here(setting, run.folder, options.threads, options.device)
-    record(run)
+    metrics = trials.train_here(setting, run.folder, options.threads, options.device)
+    trials.record(run)
     print(f"{run.folder}: {metrics['status']}" + _reason(metrics))
     return 0
 

@@ -85,7 +85,8 @@ def features(ids: Tensor, index: dict[str, int]) -> dict[str, Tensor]:
     }
     if "said" in index:
         said, begun = _count_since(ids == index["said"]), _count_since(ends)
-        found["after “said” in its sentence"] = (said < begun).float().where(~begun.isnan(), begun)
+        after = torch.where(begun.isnan(), math.nan, (said < begun).float())
+        found["after “said” in its sentence"] = after
     if "N" in index:  # as Penn Treebank has any number
         found["a number"] = (ids == index["N"]).float()
     return found

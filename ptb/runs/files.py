@@ -66,12 +66,12 @@ def unwritable(path: Path, error: OSError) -> RunError:
     return RunError(f"{path} can't be written: {error.strerror or error}")
 
 
-def unreadable(path: Path, error: Exception) -> RunError:
-    """The line for a file that may be whole, but can't be had now."""
+def unreadable(file: Path | str, error: Exception) -> RunError:
+    """The line for a file, by its path or name, that may be whole, but can't be had now."""
     reason = "there is too little memory"
     if isinstance(error, OSError):
         reason = error.strerror or str(error)
-    return RunError(f"{path} can't be read: {reason}")
+    return RunError(f"{file} can't be read: {reason}")
 
 
 def read_file(path: Path, parse: Callable, name: str):
@@ -81,7 +81,7 @@ def read_file(path: Path, parse: Callable, name: str):
     except FileNotFoundError:
         raise RunError(f"{name} is missing") from None
     except OSError as error:
-        raise RunError(f"{name} can't be read: {error.strerror or error}") from None
+        raise unreadable(name, error) from None
     except Exception as error:  # whatever a damaged file leads a parser to
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise RunError(f"{name} is damaged ({reason})") from None

@@ -32,10 +32,9 @@ def train(
     on_epoch(rows) gets the history's rows so far, at the start and after each epoch;
     on_step(epochs finished, fraction of this one, running perplexity) each update; on_measure(what)
     what is measured next of the saved weights, at the end: a split, "sliding" for a Transformer,
-    then "texts". A run that is
-    done is not trained again. Raises RunError where the folder is another setting's or text's or in
-    use, and, before there is one, SettingError for the device or the precision that it lacks and
-    CorpusError where the training split is too short for the rows.
+    then "texts". A run that is done is not trained again. Raises RunError where the folder is
+    another setting's or text's or in use, and, before there is one, SettingError for the device or
+    the precision that it lacks and CorpusError where the training split is too short for the rows.
     """
     check_device(device)
     ids = corpus["train"]

@@ -169,9 +169,9 @@ class Trainer:
         return row
 
     def _train_epoch(self, on_step) -> tuple[float, int, float]:
-        """One pass over the training split: its mean running loss, its number of tokens.
+        """One pass over the training split: the mean running loss, tokens, and seconds of on_step.
 
-        And the seconds that on_step took, which draws a figure in a notebook.
+        In a notebook on_step draws a figure, which is no training.
         """
         setting, ids = self.setting, self.splits["train"]
         offset = int(torch.randint(offsets(setting, ids), ())) if setting.random_offset else 0

@@ -17,7 +17,7 @@ from ptb.paths import RECORDS, ROOT
 from ptb.recipes import recipe
 from ptb.report.architecture_runs import ended, experiments, largest
 from ptb.report.publish import PAGE_TABLES, with_tables
-from ptb.report.tables import quick_seeds
+from ptb.report.tables import quick_seeds, recorded
 from ptb.runs.run import Run
 from ptb.runs.table import find_runs
 from ptb.setting import FIELDS
@@ -223,6 +223,9 @@ def test_how_far_another_seed_is_and_how_many_settings_ended_are_the_records():
     seeds = quick_seeds().groupby(["cell", "dropout"])["test"]
     apart = max(max(abs(test / test.iloc[0] - 1)) for _, test in seeds)
     assert f"the quick recipes' test figures vary by up to {apart:.1%}" in README
+    quick = recorded("dropout").query("dropout == 0")
+    alone = (quick["minutes"] / quick["epochs"]).mean() * 8  # as many as the long ones have
+    assert f"(34 and 40: alone about {alone:.0f})" in " ".join(README.split())
     plain = seeds.get_group(("lstm", 0))
     assert plain.iloc[0] == plain.min()
     said = f"the LSTM's {plain.min():.1f} is the best of its five (mean {plain.mean():.1f})"
