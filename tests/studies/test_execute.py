@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 
@@ -143,7 +144,11 @@ def patient(monkeypatch):
 
 @pytest.fixture(scope="module")
 def cluster():
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    # a LocalCluster gives up a worker that is not back in 15 seconds: too few on a busy machine
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": 120}),
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
         yield cluster.scheduler_address
 
 
