@@ -24,6 +24,7 @@ from ptb.paths import ROOT
 from ptb.report.publish import READ, check_converters
 
 SITE = ROOT / "site"
+DRAFT = ROOT / "site.partial"
 TEMPLATES = ROOT / "report" / "template"
 COPIES = "report/notebooks"
 # The pages by their paths in the repository, as every page lists them.
@@ -42,11 +43,12 @@ SHOWN = {".py": "python", ".txt": "text", ".yml": "yaml", ".cff": "yaml", "": "t
 def write_site() -> Path:
     """Writes the site anew, into site/; returns its first page.
 
-    Raises StudyError for a link to a file that is not there, and what check_converters does.
+    Raises StudyError for a link to a file that is not there, and what check_converters does; the
+    site that was there stays then.
     """
     check_converters()
-    shutil.rmtree(SITE, ignore_errors=True)
-    SITE.mkdir()
+    shutil.rmtree(DRAFT, ignore_errors=True)
+    DRAFT.mkdir()
     todo, written = list(PAGES), set()
     while todo:
         page = Page(todo.pop())
@@ -54,7 +56,9 @@ def write_site() -> Path:
         written.add(page.source)
         todo += [path for path in page.shown if path not in written and path not in todo]
     styles = [code_colours(), (TEMPLATES / "site" / "style.css").read_text(encoding="utf-8")]
-    (SITE / "style.css").write_text("\n".join(styles), encoding="utf-8")
+    (DRAFT / "style.css").write_text("\n".join(styles), encoding="utf-8")
+    shutil.rmtree(SITE, ignore_errors=True)
+    DRAFT.rename(SITE)
     return SITE / "index.html"
 
 
@@ -116,7 +120,7 @@ class Page:
         page, _ = exporter.from_notebook_node(notebook, resources={"site": about})
         formulas = mathml(self.formulas)
         page = re.sub(r"<!--formula (\d+)-->", lambda found: formulas[int(found[1])], page)
-        (SITE / address(self.source)).write_text(page, encoding="utf-8")
+        (DRAFT / address(self.source)).write_text(page, encoding="utf-8")
 
     def notebook(self) -> nbformat.NotebookNode:
         """The page as a notebook, without outputs that a script would draw."""
@@ -201,8 +205,8 @@ class Renderer(IPythonRenderer):
 
 def copied(path: str) -> str:
     """A file of the repository copied into the site, under the same path."""
-    (SITE / path).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(ROOT / path, SITE / path)
+    (DRAFT / path).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(ROOT / path, DRAFT / path)
     return path
 
 

@@ -51,6 +51,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages") / "site"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(site, "SITE", folder)
+        patch.setattr(site, "DRAFT", folder.with_name("site.partial"))
         patch.setattr(site, "github", lambda: "ada/course")
         assert site.write_site() == folder / "index.html"
     return folder
@@ -154,7 +155,7 @@ def test_a_source_file_is_shown_as_it_is(pages, folder):
 
 
 def test_what_a_link_becomes(monkeypatch, tmp_path):
-    monkeypatch.setattr(site, "SITE", tmp_path)
+    monkeypatch.setattr(site, "DRAFT", tmp_path)
     page = Page("docs/studies.md")
     assert page.link("https://example.org/a") == "https://example.org/a"
     assert page.link("#trials") == "#trials"
@@ -167,6 +168,20 @@ def test_what_a_link_becomes(monkeypatch, tmp_path):
     assert (tmp_path / "report" / "report.pdf").exists()
     with pytest.raises(StudyError, match="docs/studies.md links to nowhere.md, which is not there"):
         page.link("nowhere.md")
+
+
+def test_a_site_that_cannot_be_written_leaves_the_one_that_was_there(monkeypatch, tmp_path):
+    def no_luck(self):
+        raise StudyError("docs/studies.md links to nowhere.md, which is not there")
+
+    for name in ("SITE", "DRAFT"):
+        monkeypatch.setattr(site, name, tmp_path / name)
+    monkeypatch.setattr(Page, "write", no_luck)
+    (tmp_path / "SITE").mkdir()
+    (tmp_path / "SITE" / "index.html").write_text("before")
+    with pytest.raises(StudyError, match="nowhere"):
+        site.write_site()
+    assert (tmp_path / "SITE" / "index.html").read_text() == "before"
 
 
 def test_a_formula_that_pandoc_does_not_know_is_named():
