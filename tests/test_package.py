@@ -30,7 +30,7 @@ EXTRAS = {
 }
 LINES = (ROOT / "requirements.txt").read_text().splitlines()
 PINS = {r.name: r for r in (Requirement(x) for x in LINES if re.match(r"\w", x))}
-OPTIONAL = {"distributed", "pypandoc", *TRACKERS}  # imported where one asks for what needs them
+OPTIONAL = {"distributed", "pypandoc", "triton", *TRACKERS}  # imported on demand
 COME_ALONG = {"IPython", "matplotlib_inline", "nbformat", "pygments", "traitlets"}  # of Jupyter's
 
 

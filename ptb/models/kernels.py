@@ -10,12 +10,16 @@ Shapes: x (T, B, I), y (T, B, H), states (B, H); w_ih (G·H, I), w_hh (G·H, H),
 kernel takes x, the state and these four, and returns y and the state after the last step.
 """
 
+from functools import cache
+from types import ModuleType
+
 import torch
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
+from ptb.models import gru_steps
 from ptb.models.matmul import add_product_, prepared, product
 
 
@@ -109,6 +113,22 @@ def gru_factors(r, z, n, h, n_h, to_n) -> Tensor:
     return factors
 
 
+def _element_wise(x: Tensor) -> ModuleType:
+    """The module of the element-wise steps: each one kernel, where Triton can make them."""
+    return (x.is_cuda and _fused(x.device)) or gru_steps
+
+
+@cache
+def _fused(device: torch.device) -> ModuleType | None:
+    try:
+        from ptb.models import fused_gru_steps
+
+        fused_gru_steps.try_out(device)
+    except Exception:  # no Triton, no C compiler for it, or a GPU that it does not know
+        return None
+    return fused_gru_steps
+
+
 class _GRUResetBefore(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
@@ -119,12 +139,12 @@ class _GRUResetBefore(Function):
         # lists of T views, as in `_GRU`
         rz, n = (part.unbind() for part in gates.split((2 * size, size), 2))
         r, z = (part.unbind() for part in gates[:, :, : 2 * size].chunk(2, 2))
-        h_t, rh_t = h.unbind(), rh.unbind()
+        h_t, rh_t, step = h.unbind(), rh.unbind(), _element_wise(x)
         for t in range(steps):
-            add_product_(rz[t], h_t[t], to_gates).sigmoid_()
-            torch.mul(r[t], h_t[t], out=rh_t[t])
-            add_product_(n[t], rh_t[t], to_n).tanh_()
-            torch.lerp(n[t], h_t[t], z[t], out=h_t[t + 1])  # n + z (h - n)
+            add_product_(rz[t], h_t[t], to_gates)
+            step.reset(rz[t], r[t], z[t], h_t[t], rh_t[t])
+            add_product_(n[t], rh_t[t], to_n)
+            step.update(n[t], z[t], h_t[t], h_t[t + 1])
         ctx.save_for_backward(x, w_ih, w_hh, gates, h, rh)
         return h[1:], h[-1].clone()
 
@@ -144,12 +164,11 @@ class _GRUResetBefore(Function):
         drz_t, dn_t, dh_t = drz.unbind(), dn.unbind(), dstates.unbind()
         to_r, to_z, to_n, r, z = (part.unbind() for part in (to_r, to_z, to_n, r, z))
         w_rz, w_n = map(prepared, w_hh.split((2 * size, size)))
+        step = _element_wise(x)
         for t in reversed(range(len(x))):
-            torch.mul(to_n[t], dh_t[t + 1], out=dn_t[t])
+            step.update_backward(to_n[t], to_z[t], dh_t[t + 1], dn_t[t], dz_t[t])
             drh = product(dn_t[t], w_n)
-            torch.mul(to_r[t], drh, out=dr_t[t])
-            torch.mul(to_z[t], dh_t[t + 1], out=dz_t[t])
-            dh_t[t].addcmul_(dh_t[t + 1], z[t]).addcmul_(drh, r[t])
+            step.reset_backward(to_r[t], r[t], z[t], drh, dh_t[t + 1], dr_t[t], dh_t[t])
             add_product_(dh_t[t], drz_t[t], w_rz)
         dx, dw_ih, db = input_gradients(x, torch.cat((drz, dn), 2), w_ih)
         dw_hh = torch.cat((_weight_gradients(h[:-1], drz)[0], _weight_gradients(rh, dn)[0]))
