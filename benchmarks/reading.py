@@ -1,7 +1,7 @@
 """Memory of reading a text and of training on it: of Penn Treebank's size, and a hundred times it.
 
 The texts are made up, in a temporary folder (500 MB). A fresh process reads each, then trains for
-some hundred steps. Linux alone tells a process its peak memory. Writes report/reading.json.
+400 steps. Linux alone tells a process its peak memory. Writes report/reading.json.
 """
 
 import json
@@ -76,9 +76,9 @@ def measure(folder: Path) -> dict:
         "training_tokens": len(corpus["train"]),
         "file_mb": size / MB,
         "seconds": seconds,
-        "peak_mb": needed / MB,
-        "peak_over_file": needed / size,
-        # lowest of 100 steps: the allocator gives memory back and takes it again
+        "needed_mb": needed / MB,
+        "needed_over_file": needed / size,
+        # the lowest of 100 steps: what is there for a moment only does not count
         "growth_mb": (min(resident[-100:]) - min(resident[100:200])) / MB,
     }
 

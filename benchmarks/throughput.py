@@ -180,7 +180,7 @@ def training_memory(cell: str) -> dict:
         resident.append(resident_mb())
 
     repeat(step, 3 * SHORT)
-    # lowest of many steps: the allocator gives the logits' 28 MB back and takes them again
+    # the lowest of many steps: what is there for a moment only does not count
     quarter = max(1, len(resident) // 4)
     growth = min(resident[-quarter:]) - min(resident[quarter : 2 * quarter])
     return {"cell": cell, "steps": len(resident), "peak_mb": peak_mb(), "growth_mb": growth}
@@ -262,8 +262,8 @@ def main() -> None:
     quick = bool(os.environ.get("QUICK"))
     if not quick:
         read_machines()  # where they can't be read, it is better to know before ten minutes
-    rows, found = plan(quick), {}
-    print(f"{environment()['processor']}: tokens a second, T = {T}, B = {B}, {V:,} words")
+    here, rows, found = environment(), plan(quick), {}  # here before a row sets its threads
+    print(f"{here['processor']}: tokens a second, T = {T}, B = {B}, {V:,} words")
     layout = "{desc} {percentage:3.0f}% |{bar}| about {remaining} left"
     with tqdm(total=sum(expected for _, expected, _ in rows), bar_format=layout) as bar:
         for table, expected, measured in rows:
@@ -273,8 +273,8 @@ def main() -> None:
                 tqdm.write(line(table, row))
             bar.update(expected)
     if not quick:
-        about = {"machine": environment()["processor"], "measured": date.today().isoformat()}
-        about |= {"source": "make bench", "environment": environment()}
+        about = {"machine": here["processor"], "measured": date.today().isoformat()}
+        about |= {"source": "make bench", "environment": here}
         if torch.cuda.is_available():
             about["gpu"] = torch.cuda.get_device_name()
         write_benchmark(about | found)

@@ -67,6 +67,13 @@ def test_the_first_figures_make_the_file(throughput, monkeypatch, tmp_path):
     assert json.loads((tmp_path / "benchmark.json").read_text())["others"] == []
 
 
+def test_a_machine_with_a_gpu_keeps_the_figures_of_one_without(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmark, "BENCHMARK", tmp_path / "benchmark.json")
+    for gpu in ({}, {"gpu": "H200"}, {"gpu": "H200"}):
+        benchmark.write_benchmark({"machine": "EPYC", **gpu})
+    assert [machine.get("gpu") for machine in benchmark.read_machines()] == ["H200", None]
+
+
 def test_the_other_rows_are_measured(throughput, monkeypatch):
     monkeypatch.setitem(throughput.PENN_TREEBANK.tokens, "train", 1000)
     text = throughput.long_text(3)

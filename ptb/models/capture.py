@@ -32,7 +32,7 @@ def captured(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def keep(mine: tuple, state: tuple) -> None:
-    """Copies a model's state, a tuple of tensors a layer, into one that stays in place."""
+    """Copies a model's state, a tuple of tensors per layer, into one that stays in place."""
     for ours, layer in zip(mine, state, strict=True):
         torch._foreach_copy_(ours, layer)
 

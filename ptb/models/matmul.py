@@ -84,10 +84,8 @@ def prepared(b: Tensor) -> Tensor:
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-LARGEST_BLOCK, LARGEST_BLOCK_BEFORE = (
-    2**30,
-    2**25,
-)  # bytes; an older glibc refuses a larger block's threshold
+# bytes; an older glibc refuses a larger block's threshold
+LARGEST_BLOCK, LARGEST_BLOCK_OLD_GLIBC = 2**30, 2**25
 
 
 def keep_memory() -> None:
@@ -98,13 +96,13 @@ def keep_memory() -> None:
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
-    if mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK) or mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK_BEFORE):
+    if any(mallopt(M_MMAP_THRESHOLD, n) for n in (LARGEST_BLOCK, LARGEST_BLOCK_OLD_GLIBC)):
         mallopt(M_TRIM_THRESHOLD, LARGEST_BLOCK)  # alone it would freeze the other at 128 kB
 
 
 @cache  # once for each size
 def take_spare_memory(size: int) -> None:
-    """Has the process take size bytes at once, which fragments of the heap would take by and by.
+    """Has the process take size bytes at once, which fragments of the heap would take bit by bit.
 
     glibc can't put an aligned tensor where one of its size was, once the bytes beside it are taken.
     """

@@ -57,7 +57,7 @@ def check_precision(name: str, device: str) -> None:
 
 
 def rounds_to_bfloat16() -> bool:
-    """Whether products here can be in bfloat16: by torch itself, or since the CPU has units."""
+    """Whether products here can be in bfloat16: the CPU has units for it, or torch rounds."""
     units = torch.cpu.get_capabilities().get("avx512_bf16", False)
     return (units and torch.backends.mkldnn.is_available()) or torch_rounds_to_bfloat16()
 

@@ -25,7 +25,8 @@ def read_machines() -> list[dict]:
 
 def write_benchmark(found: dict) -> None:
     """Puts a machine's figures at the top; those of others stay, its own earlier ones go."""
-    others = [other for other in read_machines() if other["machine"] != found["machine"]]
+    same = found["machine"], found.get("gpu")
+    others = [other for other in read_machines() if (other["machine"], other.get("gpu")) != same]
     for other in others:
         other.pop("others", None)
     write_json(BENCHMARK, found | {"others": others})
@@ -86,7 +87,7 @@ def speeds() -> str:
 
 
 def steps() -> str:
-    """The table of docs/speed.md: every row of every machine, and where it comes from."""
+    """The table of docs/speed.md: every row of every machine."""
     rows = [
         {
             "": f"{row['cell'].upper()}, {_where(machine, row)}",

@@ -90,7 +90,7 @@ class PlainSGD:
             parameter.add_(parameter.grad, alpha=-self.param_groups[0]["lr"])
 
     def state_dict(self) -> dict:
-        """As torch's, whose checkpoints of earlier versions can be gone on from."""
+        """In torch's format, so that a checkpoint of an earlier version can be resumed."""
         return {"state": {}, "param_groups": self.param_groups}
 
     def load_state_dict(self, state: dict) -> None:
@@ -110,7 +110,7 @@ def _adamw(setting: Setting, parameters: list[Tensor]) -> torch.optim.AdamW:
 
 
 def _own(optimiser, parameters: list[Tensor], name: str) -> list[Tensor]:
-    """The tensors of that name in an optimiser's state, a parameter's each; zero at first."""
+    """The tensors of that name in an optimiser's state, one per parameter; zero at first."""
     states = [optimiser.state[parameter] for parameter in parameters]
     pairs = zip(states, parameters, strict=True)
     return [state.setdefault(name, torch.zeros_like(p.detach())) for state, p in pairs]
