@@ -155,10 +155,11 @@ def rounded() -> pd.DataFrame:
     if runs.empty:
         return runs
     exact, rows = quick_seeds(), []
-    for row in runs.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records"):
+    runs = runs.sort_values(["cell", "dropout", "seed"], ascending=[False, True, True])
+    for row in runs.to_dict("records"):
         seeds = exact[(exact["cell"] == row["cell"]) & (exact["dropout"] == row["dropout"])]
         (same,) = seeds[seeds["seed"] == row["seed"]].to_dict("records")
-        rows.append({"setting": label(row["run"].setting)})
+        rows.append({"setting": label(row["run"].setting), "seed": str(row["seed"])})
         for precision, found in (("bfloat16", row), ("float32", same)):
             rows[-1][f"{precision}: valid / test"] = f"{found['valid']:.2f} / {found['test']:.2f}"
         least, most = seeds["valid"].min(), seeds["valid"].max()
