@@ -26,7 +26,7 @@ def run_style(row: pd.Series) -> dict:
     """A run's shade of its cell's hue and its marker, the same in every figure."""
     same = [name for name, setting in FULL.items() if setting.cell == row["cell"]]
     place = same.index(row["experiment"])
-    shade = place // 2 + place % 2 * ((len(same) + 1) // 2)  # neighbours are far apart
+    shade = [*range(0, len(same), 2), *range(1, len(same), 2)][place]  # neighbours differ by two
     lightness = np.linspace(0.62, 0.2, len(same))[shade] if len(same) > 1 else None
     return {"color": colour(row["cell"], lightness), "marker": MARKERS[place], "ms": 3.5}
 
@@ -84,7 +84,6 @@ def _label(axes: Axes, clock: str, runs: pd.DataFrame) -> None:
     elif runs["device"].nunique() > 1:  # the seconds of a CPU and of a GPU in one figure
         axes.set_xscale("log")
         plain_ticks(axes.xaxis)
-        axes.tick_params(axis="x", labelsize=7)  # "1,000" and "10,000" stand close
 
 
 def _cut(axes: Axes, runs: pd.DataFrame) -> None:

@@ -79,8 +79,8 @@ def results_caption(table: pd.DataFrame) -> str:
         "layers × units, TF is the Transformer; step: optimiser and constant learning rate; B: "
         "batch size; p: dropout; par.: millions of parameters; s: seconds of training; best: epoch "
         "of the best validation perplexity, of how many. Perplexities: train is measured with "
-        "dropout while the epoch runs, valid without after it; both at the best epoch (valid of "
-        "the saved weights), then (′) at the end. Bold: the best of each architecture."
+        "dropout while the epoch runs, valid without it, after the epoch; both at the best epoch "
+        "(valid of the saved weights), then (′) at the end. Bold: the best of each architecture."
     )
     if table.apply(_is_like_theirs, axis=1).any():
         caption += " solution: the best validation perplexity of Anonymous (2020)."
@@ -90,18 +90,17 @@ def results_caption(table: pd.DataFrame) -> str:
         caption += " *: it diverged, or was never below guessing among all words."
     if (table["status"] == "stopped").any():
         caption += " ‡: stopped before its last epoch; it is in no ranking."
-    groups = table.groupby("device", sort=False)["tag"].agg(", ".join)
-    if len(groups) > 1:
-        said = "; ".join(f"{where}: {tags}" for where, tags in groups.items())
-        return f"{caption} Seconds are to be compared on one device alone ({said})."
     return caption + seconds_note(table)
 
 
 def seconds_note(runs: pd.DataFrame) -> str:
     """For captions: what the runs' seconds were taken on."""
     if runs["device"].nunique() == 1:
-        return f" Seconds are those of {runs['device'].iloc[0]}."
-    return " Seconds are of different devices, which the table of results names."
+        return f" Seconds were measured on: {runs['device'].iloc[0]}."
+    return (
+        " Seconds are to be compared on one device alone; the table of seconds says which run had "
+        "which."
+    )
 
 
 def solution_and_ours(table: pd.DataFrame) -> pd.DataFrame:
@@ -157,17 +156,21 @@ def reached(runs: pd.DataFrame, levels: list[float]) -> pd.DataFrame:
 def common_claims(runs: pd.DataFrame) -> pd.DataFrame:
     """Claims of the solution, with the figures that each depends on: ours, theirs."""
     figures = {
-        "The GRU is better in all cases": ("3.3a", "3.1b"),
-        "More units lower the perplexity": ("3.3b", "3.2a", "3.4c", "3.4b"),
-        "More layers lower the perplexity": ("3.3c", "3.2a", "3.4a", "3.4b"),
+        "The GRU is better in all cases": [("3.3a", "3.1b")],
+        "More units lower the perplexity": [("3.3b", "3.2a"), ("3.4c", "3.4b")],
+        "More layers lower the perplexity": [("3.3c", "3.2a"), ("3.4a", "3.4b")],
     }
+
+    def theirs(name):
+        return f"{name} {REPORTED.valid[name]:.1f}"
+
     rows = [
         {
             "claim": claim,
-            "ours": ", ".join(_figure(runs, name) for name in names),
-            "theirs": ", ".join(f"{name} {REPORTED.valid[name]:.1f}" for name in names),
+            "ours": "; ".join(f"{_figure(runs, a)} and {_figure(runs, b)}" for a, b in pairs),
+            "theirs": "; ".join(f"{theirs(a)} and {theirs(b)}" for a, b in pairs),
         }
-        for claim, names in figures.items()
+        for claim, pairs in figures.items()
     ]
     ran = ended(runs)
     device = runs["device"].get("3.4b", runs["device"].iloc[0])  # seconds are of one device
@@ -175,9 +178,9 @@ def common_claims(runs: pd.DataFrame) -> pd.DataFrame:
     fastest = timed.nsmallest(2, "at_end")
     ours = [f"{row['tag']} {row['at_end']:.0f} s" for _, row in fastest.iterrows()]
     quick = REPORTED["seconds"].nsmallest(2)
-    theirs = [f"{name} {seconds:.0f} s" for name, seconds in quick.items()]
+    quickest = [f"{name} {seconds:.0f} s" for name, seconds in quick.items()]
     last = {"claim": "Two Transformers take the least time"}
-    rows.append(last | {"ours": ", ".join(ours), "theirs": ", ".join(theirs)})
+    rows.append(last | {"ours": " and ".join(ours), "theirs": " and ".join(quickest)})
     return pd.DataFrame(rows)
 
 
@@ -209,7 +212,7 @@ def flow_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _share(norms: list[float | None]) -> str:
     """The first step's norm over the largest."""
-    return "–" if None in norms or not max(norms) else f"{norms[0] / max(norms):.2g}"
+    return "–" if None in norms or not max(norms) else f"{norms[0] / max(norms):#.2g}"
 
 
 def _steps(value: float | None) -> str:

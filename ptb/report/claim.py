@@ -60,11 +60,11 @@ def paragraph(*sentences: str) -> Markdown:
 
 
 def number(value: float, digits: int = 1) -> str:
-    """A perplexity, or another number, as tables show it."""
+    """A perplexity, or another number, as tables show it: "82.1", "82,117", "8e11"."""
     if math.isnan(value):
         return "–"
-    if value < 1e5:
-        return signed(value, f".{digits}f")
+    if value < 1e6:
+        return signed(value, f".{digits}f" if value < 1e4 else ",.0f")
     factor, power = f"{value:.0e}".split("e")
     return f"{factor}e{int(power)}"
 

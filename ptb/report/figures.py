@@ -10,7 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogFormatterMathtext,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
 
 from ptb.data.corpus import SPLITS
 from ptb.models.cells import CELLS
@@ -93,16 +99,19 @@ def convergence(
 
 
 def plain_ticks(axis: Axis) -> None:
-    """Numbers such as 70, 100 and 150 on a logarithmic axis, not powers of ten."""
+    """Numbers such as 70, 100 and 150 on a logarithmic axis; powers of ten on a wide x axis."""
     low, high = axis.get_view_interval()
+    across = axis.axis_name == "x"  # where numbers stand side by side, and fewer have room
+    axis.set_major_formatter(FuncFormatter(_plain))
     if high / low < 1.8:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    elif across and high / low > 100:
+        axis.set_major_locator(LogLocator(numticks=12))
+        axis.set_major_formatter(LogFormatterMathtext())
     else:
-        wide = high / low > 30
-        narrow_steps = (1, 2, 5) if high / low > 10 else (1, 1.5, 2, 3, 5, 7)
-        steps = (1,) if wide and axis.axis_name == "x" else narrow_steps
+        many = (1, 3) if across else (1, 2, 5)
+        steps = many if high / low > 10 else (1, 1.5, 2, 3, 5, 7)
         axis.set_major_locator(LogLocator(subs=steps, numticks=12))
-    axis.set_major_formatter(FuncFormatter(_plain))
     axis.set_minor_formatter(NullFormatter())
     axis.set_tick_params(which="minor", length=0)
 

@@ -80,6 +80,20 @@ def test_seconds_of_several_devices_have_a_logarithmic_axis(table):
     assert figures.learning(table).axes[1].get_xscale() == "log"
 
 
+@pytest.mark.parametrize(("slowest", "fewest"), [(40, 2), (400, 3), (4000, 3)])
+def test_labels_of_seconds_are_several_and_apart(tmp_path, slowest, fewest):
+    table = make_study(tmp_path, **{"3.2c": {"seconds": 10.0 * slowest}})
+    table["device"] = table["tag"]
+    for figure in figures.learning(part(table, "3.2")), figures.grouped(table, "cell"):
+        figure.draw_without_rendering()
+        axes = figure.axes[-1]
+        ticks = zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
+        low, high = axes.get_xlim()
+        boxes = [label.get_window_extent() for place, label in ticks if low <= place <= high]
+        assert len(boxes) >= fewest
+        assert all(left.x1 < right.x0 for left, right in zip(boxes[:-1], boxes[1:], strict=True))
+
+
 @pytest.mark.parametrize(
     ("by", "titles"),
     [("optimiser", ["Adam", "SGD"]), ("cell", ["RNN", "GRU", "Transformer", "LSTM"])],

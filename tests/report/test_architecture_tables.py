@@ -126,11 +126,12 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
     runs = records.experiments(tmp_path).set_index("tag")
     assert runs.loc["3.1a", "device"] == runs.loc["3.1b", "device"] == "GPU, shared by two"
     assert "shared" not in runs.loc["3.1d", "device"]  # made anew on a CPU
-    said = tables.results_caption(runs.reset_index())
-    assert "GPU, shared by two: 3.1a, 3.1b)" in said and "thread: 3.1d;" in said
-    assert "the table of results names" in tables.seconds_note(runs.reset_index())
+    named = tables.reached(runs.reset_index(), [200]).set_index("run")["device"]
+    assert list(named[["3.1a", "3.1b"]]) == ["GPU, shared by two", ""]
+    assert named["3.1d"].endswith("thread")
+    assert "the table of seconds says which" in tables.seconds_note(runs.reset_index())
     alone = make_study(tmp_path / "one")
-    assert tables.seconds_note(alone) == f" Seconds are those of {alone['device'].iloc[0]}."
+    assert tables.seconds_note(alone) == f" Seconds were measured on: {alone['device'].iloc[0]}."
 
 
 def test_products_in_another_precision_have_a_column(tmp_path):
@@ -244,12 +245,12 @@ def test_the_solutions_claims_stand_beside_both_figures(tmp_path):
     make_stopped(tmp_path, FULL["3.3a"], 209.6)
     part = {name: VALID[name] for name in VALID if name not in ("3.3a", "3.3b")}
     rows = tables.common_claims(records.largest(make_study(tmp_path, part, **fast)))
-    units = "3.3b –, 3.2a 110.2, 3.4c 152.6, 3.4b 126.9"
-    assert list(rows["ours"])[:2] == ["3.3a 209.6‡, 3.1b 154.9", units]
+    units = "3.3b – and 3.2a 110.2; 3.4c 152.6 and 3.4b 126.9"
+    assert list(rows["ours"])[:2] == ["3.3a 209.6‡ and 3.1b 154.9", units]
     assert rows["theirs"].iloc[1] == units.replace("–", "112.7")
-    assert rows["theirs"].iloc[0] == "3.3a 184.4, 3.1b 154.9"
-    assert rows["ours"].iloc[3].startswith("3.4b 3 s, ")
-    assert rows["theirs"].iloc[3] == "3.4b 685 s, 3.3a 780 s"
+    assert rows["theirs"].iloc[0] == "3.3a 184.4 and 3.1b 154.9"
+    assert rows["ours"].iloc[3].startswith("3.4b 3 s and ")
+    assert rows["theirs"].iloc[3] == "3.4b 685 s and 3.3a 780 s"
 
 
 # ---------------------------------------------------------------- gradients, texts
