@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.backends.cudnn.rnn import get_cudnn_mode
 
 from ptb.models import gru_steps
-from ptb.models.matmul import add_product_, prepared, product
+from ptb.models.matmul import add_recurrent_product_, product, recurrent_product
 
 
 def input_products(x: Tensor, w_ih: Tensor, bias: Tensor) -> Tensor:
@@ -68,9 +68,9 @@ class _GRU(Function):
         # more time than its arithmetic: each list has the T views of one step.
         gates_t, rz = gates.unbind(), gates[:, :, : 2 * size].unbind()
         r, z, n_h = (part.unbind() for part in gates.chunk(3, 2))
-        n_t, h, to_gates = n.unbind(), states.unbind(), prepared(w_hh.T)
+        n_t, h, to_gates = n.unbind(), states.unbind(), w_hh.T.contiguous()
         for t in range(len(x)):
-            add_product_(gates_t[t], h[t], to_gates)
+            add_recurrent_product_(gates_t[t], h[t], to_gates)
             rz[t].sigmoid_()
             n_t[t].addcmul_(r[t], n_h[t], value=2).sigmoid_()
             torch.add(minus_one, n_t[t], alpha=2, out=n_t[t])
@@ -92,10 +92,10 @@ class _GRU(Function):
         # lists of T views, as in the forward pass
         step_factors, step_dgates, z_t = factors.unbind(), dgates.unbind(), z.unbind()
         rows, dh_t = dgates.flatten(2).unbind(), dstates.unbind()  # rows: (B, 3·H)
-        to_h = prepared(w_hh)
+        to_h = w_hh.contiguous()
         for t in reversed(range(len(x))):
             torch.mul(step_factors[t], dh_t[t + 1][:, None], out=step_dgates[t])
-            add_product_(dh_t[t].addcmul_(dh_t[t + 1], z_t[t]), rows[t], to_h)
+            add_recurrent_product_(dh_t[t].addcmul_(dh_t[t + 1], z_t[t]), rows[t], to_h)
 
         dw_hh, db_hh = _weight_gradients(h[:-1], dgates.flatten(2))
         torch.mul(to_n, dstates[1:], out=dgates[:, :, 2])  # the input's part of n is not times r
@@ -135,15 +135,15 @@ class _GRUResetBefore(Function):
         size, steps = h0.shape[1], x.shape[0]
         gates = input_products(x, w_ih, b_ih + b_hh)  # becomes r, z, n in place
         h, rh = _sequence(h0, steps), h0.new_empty(steps, *h0.shape)
-        to_gates, to_n = prepared(w_hh[: 2 * size].T), prepared(w_hh[2 * size :].T)
+        to_gates, to_n = w_hh[: 2 * size].T.contiguous(), w_hh[2 * size :].T.contiguous()
         # lists of T views, as in `_GRU`
         rz, n = (part.unbind() for part in gates.split((2 * size, size), 2))
         r, z = (part.unbind() for part in gates[:, :, : 2 * size].chunk(2, 2))
         h_t, rh_t, step = h.unbind(), rh.unbind(), _element_wise(x)
         for t in range(steps):
-            add_product_(rz[t], h_t[t], to_gates)
+            add_recurrent_product_(rz[t], h_t[t], to_gates)
             step.reset(rz[t], r[t], z[t], h_t[t], rh_t[t])
-            add_product_(n[t], rh_t[t], to_n)
+            add_recurrent_product_(n[t], rh_t[t], to_n)
             step.update(n[t], z[t], h_t[t], h_t[t + 1])
         ctx.save_for_backward(x, w_ih, w_hh, gates, h, rh)
         return h[1:], h[-1].clone()
@@ -163,13 +163,13 @@ class _GRUResetBefore(Function):
         dr_t, dz_t = (part.unbind() for part in drz.chunk(2, 2))
         drz_t, dn_t, dh_t = drz.unbind(), dn.unbind(), dstates.unbind()
         to_r, to_z, to_n, r, z = (part.unbind() for part in (to_r, to_z, to_n, r, z))
-        w_rz, w_n = map(prepared, w_hh.split((2 * size, size)))
+        w_rz, w_n = w_hh.contiguous().split((2 * size, size))
         step = _element_wise(x)
         for t in reversed(range(len(x))):
             step.update_backward(to_n[t], to_z[t], dh_t[t + 1], dn_t[t], dz_t[t])
-            drh = product(dn_t[t], w_n)
+            drh = recurrent_product(dn_t[t], w_n)
             step.reset_backward(to_r[t], r[t], z[t], drh, dh_t[t + 1], dr_t[t], dh_t[t])
-            add_product_(dh_t[t], drz_t[t], w_rz)
+            add_recurrent_product_(dh_t[t], drz_t[t], w_rz)
         dx, dw_ih, db = input_gradients(x, torch.cat((drz, dn), 2), w_ih)
         dw_hh = torch.cat((_weight_gradients(h[:-1], drz)[0], _weight_gradients(rh, dn)[0]))
         return dx, dstates[0], dw_ih, dw_hh, db, db
@@ -178,10 +178,10 @@ class _GRUResetBefore(Function):
 class _RNN(Function):
     @staticmethod
     def forward(ctx, x, h0, w_ih, w_hh, b_ih, b_hh):
-        h, recurrent = _sequence(h0, len(x)), prepared(w_hh.T)
+        h, recurrent = _sequence(h0, len(x)), w_hh.T.contiguous()
         h[1:] = input_products(x, w_ih, b_ih + b_hh)
         for before, after in zip(h[:-1].unbind(), h[1:].unbind(), strict=True):
-            add_product_(after, before, recurrent).tanh_()
+            add_recurrent_product_(after, before, recurrent).tanh_()
         ctx.save_for_backward(x, w_ih, w_hh, h)
         return h[1:], h[-1].clone()
 
@@ -190,11 +190,11 @@ class _RNN(Function):
     def backward(ctx, dy, dh):
         x, w_ih, w_hh, h = ctx.saved_tensors
         slope, dgates, dh = 1 - h[1:] * h[1:], torch.empty_like(h[1:]), dh.clone()
-        to_h = prepared(w_hh)
+        to_h = w_hh.contiguous()
         for t in reversed(range(len(x))):
             dh += dy[t]
             torch.mul(slope[t], dh, out=dgates[t])
-            dh = product(dgates[t], to_h)
+            dh = recurrent_product(dgates[t], to_h)
         dx, dw_ih, db = input_gradients(x, dgates, w_ih)
         dw_hh, _ = _weight_gradients(h[:-1], dgates)
         return dx, dh, dw_ih, dw_hh, db, db

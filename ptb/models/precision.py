@@ -6,7 +6,7 @@ float32. torch keeps the choice for the whole process.
 
 With AMX torch rounds float32 products by itself. With AVX512-BF16 alone it does not:
 `ptb.models.matmul` then has it multiply bfloat16 matrices, whose sums are rounded to bfloat16 once
-more at their end; torch's own LSTM layers and its attention stay in float32.
+more at their end; products with a state, torch's own LSTM layers and its attention stay in float32.
 """
 
 from collections.abc import Iterator

@@ -16,7 +16,7 @@ STUDIES = {
     "bfloat16": [
         *[recipe(cell, dropout, precision="bfloat16") for cell, dropout in FOUR],
         # more seeds of the one whose first run was outside the range of those in float32
-        *[recipe("gru", 0.25, seed=seed, precision="bfloat16") for seed in (2, 3, 4)],
+        *[recipe("gru", 0.25, seed=seed, precision="bfloat16") for seed in (2, 3)],
     ],
     "demo": [recipe(cell, dropout, "embedded") for cell, dropout in FOUR],
     "ablation": [s for cell in ablation.ABLATED for s in ablation.variants(cell).values()],

@@ -156,11 +156,11 @@ def test_products_take_matrices_without_gaps(cell, monkeypatch):
         calls.append([m.is_contiguous() or m.T.is_contiguous() for m in (a, b)])
         return mine(a, b, *more, **named)
 
-    def add_product_(total, a, b):
+    def add_recurrent_product_(total, a, b):
         return total.add_(product(a, b))
 
     monkeypatch.setattr(kernels, "product", product)
-    monkeypatch.setattr(kernels, "add_product_", add_product_)
+    monkeypatch.setattr(kernels, "add_recurrent_product_", add_recurrent_product_)
     layer, x, state = make(cell, (5, 3, 4, 2))
     layer(x, state)[0].sum().backward()
     assert calls and all(map(all, calls))

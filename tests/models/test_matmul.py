@@ -37,12 +37,12 @@ def test_products_are_those_of_torch(library, dtype, transposed):
     found, biased = products.passing_product(a, b, bias)
     close(found, a @ b + bias if biased else a @ b)
     assert biased == (products.ONEDNN and dtype == torch.float32)
-    close(products.add_product_(total.clone(), a, b), total + a @ b)
+    close(products.add_recurrent_product_(total.clone(), a, b), total + a @ b)
 
 
 def test_a_product_is_added_in_place(library):
     a, b, _, total = case()
-    assert products.add_product_(total, a, b) is total
+    assert products.add_recurrent_product_(total, a, b) is total
 
 
 def test_room_is_taken_again_but_never_by_another_thread(monkeypatch):
