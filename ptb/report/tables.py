@@ -155,11 +155,10 @@ def rounded() -> pd.DataFrame:
     if runs.empty:
         return runs
     exact, rows = quick_seeds(), []
-    runs = runs.sort_values(["cell", "dropout", "seed"], ascending=[False, True, True])
-    for row in runs.to_dict("records"):
+    for row in runs.sort_values(["cell", "dropout"], ascending=[False, True]).to_dict("records"):
         seeds = exact[(exact["cell"] == row["cell"]) & (exact["dropout"] == row["dropout"])]
         (same,) = seeds[seeds["seed"] == row["seed"]].to_dict("records")
-        rows.append({"setting": label(row["run"].setting), "seed": str(row["seed"])})
+        rows.append({"setting": label(row["run"].setting)})
         for precision, found in (("bfloat16", row), ("float32", same)):
             rows[-1][f"{precision}: valid / test"] = f"{found['valid']:.2f} / {found['test']:.2f}"
         least, most = seeds["valid"].min(), seeds["valid"].max()
