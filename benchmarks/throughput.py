@@ -280,6 +280,7 @@ def main() -> None:
         write_benchmark(about | found)
         write_tables()
         print(f"written: {relative(BENCHMARK)}")
+        print("the report has these figures too: python -m ptb study rebuild dropout")
 
 
 if __name__ == "__main__":
