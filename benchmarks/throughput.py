@@ -262,7 +262,8 @@ def main() -> None:
     quick = bool(os.environ.get("QUICK"))
     if not quick:
         read_machines()  # where they can't be read, it is better to know before ten minutes
-    here, rows, found = environment(), plan(quick), {}  # here before a row sets its threads
+    here = environment()  # before a row sets its own number of threads
+    rows, found = plan(quick), {}
     print(f"{here['processor']}: tokens a second, T = {T}, B = {B}, {V:,} words")
     layout = "{desc} {percentage:3.0f}% |{bar}| about {remaining} left"
     with tqdm(total=sum(expected for _, expected, _ in rows), bar_format=layout) as bar:
@@ -280,7 +281,7 @@ def main() -> None:
         write_benchmark(about | found)
         write_tables()
         print(f"written: {relative(BENCHMARK)}")
-        print("the report has these figures too: python -m ptb study rebuild dropout")
+        print("report.pdf quotes them; to renew it: python -m ptb study rebuild dropout")
 
 
 if __name__ == "__main__":

@@ -69,9 +69,11 @@ def test_the_first_figures_make_the_file(throughput, monkeypatch, tmp_path):
 
 def test_a_machine_with_a_gpu_keeps_the_figures_of_one_without(monkeypatch, tmp_path):
     monkeypatch.setattr(benchmark, "BENCHMARK", tmp_path / "benchmark.json")
+    about = {"measured": "2026-11-29", "source": "make bench", "environment": {"commit": None}}
     for gpu in ({}, {"gpu": "H200"}, {"gpu": "H200"}):
-        benchmark.write_benchmark({"machine": "EPYC", **gpu})
+        benchmark.write_benchmark({"machine": "EPYC", **gpu, **about})
     assert [machine.get("gpu") for machine in benchmark.read_machines()] == ["H200", None]
+    assert "| EPYC, H200 |" in benchmark.machines() and "| EPYC |" in benchmark.machines()
 
 
 def test_the_other_rows_are_measured(throughput, monkeypatch):

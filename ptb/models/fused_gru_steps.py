@@ -48,19 +48,21 @@ def _launch(kernel, *tensors: Tensor) -> None:
 
 # ---------------------------------------------------------------- the kernels
 @triton.jit
-def _places(size, BLOCK: tl.constexpr):
-    """This program's row, its columns, and which of these there are."""
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    return tl.program_id(0), columns, columns < size
+def _columns(BLOCK: tl.constexpr):
+    return tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+
+
+@triton.jit
+def _mine(tensor, stride, BLOCK: tl.constexpr):
+    """Where this program's numbers of a tensor are: those of its row and its columns."""
+    return tensor + tl.program_id(0) * stride + _columns(BLOCK)
 
 
 @triton.jit
 def _reset(r, z, h, rh, r_row, z_row, h_row, rh_row, size, BLOCK: tl.constexpr):
-    row, columns, inside = _places(size, BLOCK)
-    r += row * r_row + columns
-    z += row * z_row + columns
-    h += row * h_row + columns
-    rh += row * rh_row + columns
+    inside = _columns(BLOCK) < size
+    r, z = _mine(r, r_row, BLOCK), _mine(z, z_row, BLOCK)
+    h, rh = _mine(h, h_row, BLOCK), _mine(rh, rh_row, BLOCK)
     opened = tl.sigmoid(tl.load(r, inside))
     tl.store(r, opened, inside)
     tl.store(z, tl.sigmoid(tl.load(z, inside)), inside)
@@ -69,11 +71,9 @@ def _reset(r, z, h, rh, r_row, z_row, h_row, rh_row, size, BLOCK: tl.constexpr):
 
 @triton.jit
 def _update(n, z, h, after, n_row, z_row, h_row, after_row, size, BLOCK: tl.constexpr):
-    row, columns, inside = _places(size, BLOCK)
-    n += row * n_row + columns
-    z += row * z_row + columns
-    h += row * h_row + columns
-    after += row * after_row + columns
+    inside = _columns(BLOCK) < size
+    n, z = _mine(n, n_row, BLOCK), _mine(z, z_row, BLOCK)
+    h, after = _mine(h, h_row, BLOCK), _mine(after, after_row, BLOCK)
     new = libdevice.tanh(tl.load(n, inside))
     tl.store(n, new, inside)
     tl.store(after, new + tl.load(z, inside) * (tl.load(h, inside) - new), inside)
@@ -84,15 +84,12 @@ def _update_backward(
     to_n, to_z, dafter, dn, dz, to_n_row, to_z_row, dafter_row, dn_row, dz_row, size,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, columns, inside = _places(size, BLOCK)
-    to_n += row * to_n_row + columns
-    to_z += row * to_z_row + columns
-    dafter += row * dafter_row + columns
-    dn += row * dn_row + columns
-    dz += row * dz_row + columns
-    gradient = tl.load(dafter, inside)
-    tl.store(dn, tl.load(to_n, inside) * gradient, inside)
-    tl.store(dz, tl.load(to_z, inside) * gradient, inside)
+    inside = _columns(BLOCK) < size
+    gradient = tl.load(_mine(dafter, dafter_row, BLOCK), inside)
+    to_n = tl.load(_mine(to_n, to_n_row, BLOCK), inside)
+    to_z = tl.load(_mine(to_z, to_z_row, BLOCK), inside)
+    tl.store(_mine(dn, dn_row, BLOCK), to_n * gradient, inside)
+    tl.store(_mine(dz, dz_row, BLOCK), to_z * gradient, inside)
 
 
 @triton.jit
@@ -100,15 +97,12 @@ def _reset_backward(
     to_r, r, z, drh, dafter, dr, dh, to_r_row, r_row, z_row, drh_row, dafter_row, dr_row, dh_row,
     size, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    row, columns, inside = _places(size, BLOCK)
-    to_r += row * to_r_row + columns
-    r += row * r_row + columns
-    z += row * z_row + columns
-    drh += row * drh_row + columns
-    dafter += row * dafter_row + columns
-    dr += row * dr_row + columns
-    dh += row * dh_row + columns
-    gradient = tl.load(drh, inside)
-    tl.store(dr, tl.load(to_r, inside) * gradient, inside)
-    carried = tl.load(z, inside) * tl.load(dafter, inside) + tl.load(r, inside) * gradient
-    tl.store(dh, tl.load(dh, inside) + carried, inside)
+    inside = _columns(BLOCK) < size
+    to_r = tl.load(_mine(to_r, to_r_row, BLOCK), inside)
+    r = tl.load(_mine(r, r_row, BLOCK), inside)
+    z = tl.load(_mine(z, z_row, BLOCK), inside)
+    drh = tl.load(_mine(drh, drh_row, BLOCK), inside)
+    dafter = tl.load(_mine(dafter, dafter_row, BLOCK), inside)
+    dh = _mine(dh, dh_row, BLOCK)
+    tl.store(_mine(dr, dr_row, BLOCK), to_r * drh, inside)
+    tl.store(dh, tl.load(dh, inside) + z * dafter + r * drh, inside)

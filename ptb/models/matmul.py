@@ -53,7 +53,7 @@ def _by_casting(a: Tensor) -> bool:
 
 
 def _by_onednn(a: Tensor) -> bool:
-    """Of a product that is not by casting."""
+    """Whether a product whose entries are not cast is oneDNN's."""
     return ONEDNN and (_asked_for("float32", a) or _by_casting(a))
 
 
@@ -62,14 +62,10 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     if _by_casting(a):
         found = _of_bfloat16(a, b).float()
         return found if bias is None else found.add_(bias)
-    return recurrent_product(a, b, bias)
+    return _uncast_product(a, b, bias)
 
 
-def recurrent_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a @ b + bias, of one time step: in float32 where `product` would turn a and b into bfloat16.
-
-    Its results, rounded at every step, would cost the GRU half a per cent of its perplexity.
-    """
+def _uncast_product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     if _by_onednn(a):
         return torch.ops.mkldnn._linear_pointwise.default(a, b.T, bias, "none", [], "")
     return torch.mm(a, b) if bias is None else torch.addmm(bias, a, b)
@@ -80,13 +76,21 @@ def _of_bfloat16(a: Tensor, b: Tensor) -> Tensor:
     return torch.mm(a.bfloat16(), b.bfloat16())
 
 
+def recurrent_product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b of one time step, in float32 where `product` would turn a and b into bfloat16.
+
+    Results that are rounded at every step make a GRU worse: docs/speed.md has the figures.
+    """
+    return _uncast_product(a, b)
+
+
 def add_recurrent_product_(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """total += a @ b, in the precision of `recurrent_product`."""
-    return total.add_(recurrent_product(a, b)) if _by_onednn(a) else total.addmm_(a, b)
+    return total.add_(_uncast_product(a, b)) if _by_onednn(a) else total.addmm_(a, b)
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-# bytes; an older glibc refuses a larger block's threshold
+# in bytes; an older glibc refuses a threshold above the second
 LARGEST_BLOCK, LARGEST_BLOCK_OLD_GLIBC = 2**30, 2**25
 
 
@@ -137,5 +141,5 @@ def passing_product(a: Tensor, b: Tensor, bias: Tensor) -> tuple[Tensor, bool]:
     if _by_casting(a):
         return _workspace(len(a), b.shape[1], a).copy_(_of_bfloat16(a, b)), False
     if _by_onednn(a) or a.is_cuda:
-        return product(a, b, bias), True
+        return _uncast_product(a, b, bias), True
     return torch.mm(a, b, out=_workspace(len(a), b.shape[1], a)), False

@@ -97,10 +97,7 @@ def seconds_note(runs: pd.DataFrame) -> str:
     """For captions: what the runs' seconds were taken on."""
     if runs["device"].nunique() == 1:
         return f" Seconds were measured on: {runs['device'].iloc[0]}."
-    return (
-        " Seconds are to be compared on one device alone; the table of seconds says which run had "
-        "which."
-    )
+    return " Seconds are to be compared on one device alone; the table of seconds names each run's."
 
 
 def solution_and_ours(table: pd.DataFrame) -> pd.DataFrame:

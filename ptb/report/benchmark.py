@@ -105,7 +105,7 @@ def machines() -> str:
     """When, at which commit and how each machine's figures were measured."""
     rows = [
         {
-            "machine": _short(machine["machine"]),
+            "machine": _short(", ".join(machine[k] for k in ("machine", "gpu") if k in machine)),
             "measured": machine["measured"],
             "commit": (machine["environment"]["commit"] or "not noted")[:9],
             "source": machine["source"],

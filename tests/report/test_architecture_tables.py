@@ -129,7 +129,7 @@ def test_notes_say_what_seconds_depend_on(tmp_path):
     named = tables.reached(runs.reset_index(), [200]).set_index("run")["device"]
     assert list(named[["3.1a", "3.1b"]]) == ["GPU, shared by two", ""]
     assert named["3.1d"].endswith("thread")
-    assert "the table of seconds says which" in tables.seconds_note(runs.reset_index())
+    assert "the table of seconds names each run's" in tables.seconds_note(runs.reset_index())
     alone = make_study(tmp_path / "one")
     assert tables.seconds_note(alone) == f" Seconds were measured on: {alone['device'].iloc[0]}."
 
